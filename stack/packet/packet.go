@@ -21,7 +21,8 @@ type Packet struct {
 	csumStart   int
 	fragStore   [4][]byte
 	tail        *Tail
-	release     func()
+	batch       [1]*Packet
+	ref         Ref
 	class       class
 	live        bool
 	csumOffset  uint16
@@ -184,29 +185,39 @@ func (p *Packet) Store(src []byte, off int) bool {
 	return true
 }
 
+// Ref is a hold on memory that belongs to somebody else (a netstack packet
+// buffer is one). DecRef is called once.
+type Ref interface{ DecRef() }
+
 // Shared reports whether the fragments belong to somebody else, who must not
 // see them change.
-func (p *Packet) Shared() bool { return p.release != nil }
+func (p *Packet) Shared() bool { return p.ref != nil }
 
 // Unshare makes the fragments this packet's own, by copying them if they are
 // shared.
 func (p *Packet) Unshare() {
-	if p.release != nil && len(p.frags) > 0 {
+	if p.ref != nil && len(p.frags) > 0 {
 		p.Linearize()
 	}
 }
 
 // AppendShared adds a fragment that belongs to somebody else. Nobody writes
-// to it; release is called once when the packet no longer needs it, and a
-// packet takes one such function (nil keeps the one it has).
-func (p *Packet) AppendShared(b []byte, release func()) {
+// to it. A packet holds one Ref for all of them, given with any of the calls.
+func (p *Packet) AppendShared(b []byte, ref Ref) {
 	if len(b) > 0 {
 		p.frags = append(p.frags, b)
 		p.fragsLen += len(b)
 	}
-	if release != nil {
-		p.release = release
+	if ref != nil {
+		p.ref = ref
 	}
+}
+
+// Batch returns the packet as a batch of one, without allocating. It is valid
+// until the next call.
+func (p *Packet) Batch() []*Packet {
+	p.batch[0] = p
+	return p.batch[:]
 }
 
 // AttachTail adds the first n bytes of t as a fragment; t is the packet's

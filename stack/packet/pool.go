@@ -100,9 +100,9 @@ func (p *Packet) Release() {
 		tails.Put(p.tail)
 		p.tail = nil
 	}
-	if f := p.release; f != nil {
-		p.release = nil
-		f()
+	if p.ref != nil {
+		p.ref.DecRef()
+		p.ref = nil
 	}
 	p.frags = nil
 	p.fragStore = [4][]byte{}
