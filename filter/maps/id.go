@@ -1,0 +1,35 @@
+package maps
+
+import (
+	"sync"
+	"sync/atomic"
+	"weak"
+)
+
+// ids is the process's table of live maps, as the kernel has one: maps in maps
+// are named by id on the system call side. It does not keep a map alive.
+var ids struct {
+	last atomic.Uint32
+	tab  sync.Map // uint32 -> weak.Pointer[Map]
+}
+
+func register(m *Map) {
+	m.id = ids.last.Add(1)
+	ids.tab.Store(m.id, weak.Make(m))
+}
+
+func unregister(m *Map) { ids.tab.Delete(m.id) }
+
+// ByID returns the live map with an id. The caller gets a reference (see
+// [Map.Hold]) and must Close it.
+func ByID(id uint32) (*Map, bool) {
+	w, ok := ids.tab.Load(id)
+	if !ok {
+		return nil, false
+	}
+	m := w.(weak.Pointer[Map]).Value()
+	if m == nil || !m.tryHold() {
+		return nil, false
+	}
+	return m, true
+}
