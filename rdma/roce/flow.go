@@ -84,7 +84,7 @@ func NewFlow(ip, udp []byte) Flow {
 	} else {
 		*(*[4]byte)(m[8+2:]) = [4]byte{} // total length, identification
 	}
-	f.seed = crc32.ChecksumIEEE(m[:n])
+	f.seed = headerCRC(&m, n)
 	return f
 }
 

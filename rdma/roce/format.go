@@ -31,8 +31,8 @@ func (p *Packet) AppendFormat(dst []byte) []byte {
 		dst = append(dst, " ce"...)
 	}
 	if !p.CheckICRC() {
-		dst = hex(dst, " icrc-wrong=", uint64(p.ICRC()))
-		dst = hex(dst, " want=", uint64(ICRC(p.raw)))
+		dst = appendHex(dst, " icrc-wrong=", uint64(p.ICRC()))
+		dst = appendHex(dst, " want=", uint64(ICRC(p.raw)))
 	}
 	return dst
 }
@@ -49,48 +49,48 @@ func (b *Body) AppendFormat(dst []byte) []byte {
 	} else {
 		dst = append(dst, h.Opcode().String()...)
 	}
-	dst = hex(dst, " qp=", uint64(h.DestQP()))
-	dst = append(append(dst, " psn="...), h.PSN().String()...)
+	dst = appendHex(dst, " qp=", uint64(h.DestQP()))
+	dst = h.PSN().appendTo(append(dst, " psn="...))
 	if f := b.FETH(); f != nil {
-		dst = dec(dst, " placement=", uint64(f.Placement()))
-		dst = dec(dst, " selectivity=", uint64(f.Selectivity()))
+		dst = appendDec(dst, " placement=", uint64(f.Placement()))
+		dst = appendDec(dst, " selectivity=", uint64(f.Selectivity()))
 	}
 	if r := b.RETH(); r != nil {
-		dst = hex(dst, " va=", r.VA())
-		dst = hex(dst, " rkey=", uint64(r.RKey()))
-		dst = dec(dst, " dmalen=", uint64(r.Length()))
+		dst = appendHex(dst, " va=", r.VA())
+		dst = appendHex(dst, " rkey=", uint64(r.RKey()))
+		dst = appendDec(dst, " dmalen=", uint64(r.Length()))
 	}
 	if a := b.AtomicETH(); a != nil {
-		dst = hex(dst, " va=", a.VA())
-		dst = hex(dst, " rkey=", uint64(a.RKey()))
+		dst = appendHex(dst, " va=", a.VA())
+		dst = appendHex(dst, " rkey=", uint64(a.RKey()))
 		if b.info.Op == OpCompareSwap {
-			dst = hex(dst, " swap=", a.SwapAdd())
-			dst = hex(dst, " compare=", a.Compare())
+			dst = appendHex(dst, " swap=", a.SwapAdd())
+			dst = appendHex(dst, " compare=", a.Compare())
 		} else {
-			dst = hex(dst, " add=", a.SwapAdd())
+			dst = appendHex(dst, " add=", a.SwapAdd())
 		}
 	}
 	if aeth != nil {
 		if s := aeth.Syndrome(); s != AckNoCredits && b.info.Op != OpAck || s.IsAck() && s != AckNoCredits {
-			dst = hex(dst, " syndrome=", uint64(s))
+			dst = appendHex(dst, " syndrome=", uint64(s))
 		}
-		dst = dec(dst, " msn=", uint64(aeth.MSN()))
+		dst = appendDec(dst, " msn=", uint64(aeth.MSN()))
 	}
 	if a := b.AtomicAckETH(); a != nil {
-		dst = hex(dst, " original=", a.Original())
+		dst = appendHex(dst, " original=", a.Original())
 	}
 	if d := b.DETH(); d != nil {
-		dst = hex(dst, " src=", uint64(d.SrcQP()))
-		dst = hex(dst, " qkey=", uint64(d.QKey()))
+		dst = appendHex(dst, " src=", uint64(d.SrcQP()))
+		dst = appendHex(dst, " qkey=", uint64(d.QKey()))
 	}
 	if i := b.ImmDt(); i != nil {
-		dst = hex(dst, " imm=", uint64(i.Value()))
+		dst = appendHex(dst, " imm=", uint64(i.Value()))
 	}
 	if i := b.IETH(); i != nil {
-		dst = hex(dst, " inv=", uint64(i.RKey()))
+		dst = appendHex(dst, " inv=", uint64(i.RKey()))
 	}
 	if b.info.Payload {
-		dst = dec(dst, " len=", uint64(len(b.Payload)))
+		dst = appendDec(dst, " len=", uint64(len(b.Payload)))
 	}
 	return b.appendFlags(dst)
 }
@@ -109,15 +109,15 @@ func (b *Body) appendFlags(dst []byte) []byte {
 		}
 	}
 	if k := h.PKey(); k != DefaultPKey {
-		dst = hex(dst, " pkey=", uint64(k))
+		dst = appendHex(dst, " pkey=", uint64(k))
 	}
 	return dst
 }
 
-func hex(dst []byte, name string, v uint64) []byte {
+func appendHex(dst []byte, name string, v uint64) []byte {
 	return strconv.AppendUint(append(append(dst, name...), "0x"...), v, 16)
 }
 
-func dec(dst []byte, name string, v uint64) []byte {
+func appendDec(dst []byte, name string, v uint64) []byte {
 	return strconv.AppendUint(append(dst, name...), v, 10)
 }

@@ -51,7 +51,7 @@ const maskedLen = 8 + IPv6Len + UDPLen + BTHLen
 func NewSum(ip, udp, bth []byte) Sum {
 	var m [maskedLen]byte
 	n := mask(&m, ip, udp, bth)
-	return Sum(crc32.ChecksumIEEE(m[:n]))
+	return Sum(headerCRC(&m, n))
 }
 
 // mask writes the string the CRC starts with: eight bytes 0xff in place of the
@@ -80,6 +80,36 @@ func mask(m *[maskedLen]byte, ip, udp, bth []byte) int {
 	copy(m[n:], bth[:BTHLen])
 	m[n+bthECN] = 0xff // FECN, BECN
 	return n + BTHLen
+}
+
+// slicing holds what a byte contributes when it stands k bytes before the end.
+var slicing = func() (t [8][256]uint32) {
+	t[0] = *crc32.IEEETable
+	for v := range 256 {
+		for k := 1; k < 8; k++ {
+			c := t[k-1][v]
+			t[k][v] = t[0][byte(c)] ^ c>>8
+		}
+	}
+	return t
+}()
+
+// headerCRC is crc32.ChecksumIEEE(m[:n]), eight bytes a step. It exists because
+// hash/crc32 makes its argument escape to the heap, which would be an allocation
+// per packet, and is no faster for so few bytes.
+func headerCRC(m *[maskedLen]byte, n int) uint32 {
+	c := ^uint32(0)
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		a := c ^ binary.LittleEndian.Uint32(m[i:])
+		b := binary.LittleEndian.Uint32(m[i+4:])
+		c = slicing[7][byte(a)] ^ slicing[6][byte(a>>8)] ^ slicing[5][byte(a>>16)] ^ slicing[4][a>>24] ^
+			slicing[3][byte(b)] ^ slicing[2][byte(b>>8)] ^ slicing[1][byte(b>>16)] ^ slicing[0][b>>24]
+	}
+	for ; i < n; i++ {
+		c = slicing[0][byte(c)^m[i]] ^ c>>8
+	}
+	return ^c
 }
 
 // ICRC computes the invariant CRC of a packet that starts with its IP header

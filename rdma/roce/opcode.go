@@ -161,6 +161,7 @@ type Info struct {
 	// Consumes tells that the packet ends a message that takes a receive work
 	// request at the responder: SEND's end, or WRITE's end with immediate data.
 	Consumes bool
+	full     string   // Opcode.String
 	offset   [9]uint8 // of each header from the start of the BTH, 0 = absent
 }
 
@@ -169,6 +170,10 @@ var table = buildTable()
 func buildTable() (t [256]Info) {
 	row := func(op Opcode, name string, kind Operation, part Part, h Headers, answer Answer) {
 		i := Info{Name: name, Service: op.Service(), Op: kind, Part: part, Headers: h, Answer: answer, Known: true}
+		i.full = i.Service.String() + " " + name
+		if kind == OpCNP {
+			i.full = name
+		}
 		i.Imm, i.Inv = h&HasImm != 0, h&HasIETH != 0
 		switch kind {
 		case OpSend, OpWrite, OpReadResponse, OpAtomicWrite:
@@ -239,12 +244,8 @@ func (o Opcode) HeaderLen() int { return BTHLen + int(table[o].ExtLen) }
 
 // String returns, for example, "RC SEND_ONLY_IMM".
 func (o Opcode) String() string {
-	i := &table[o]
-	switch {
-	case !i.Known:
-		return fmt.Sprintf("opcode-%#02x", uint8(o))
-	case i.Op == OpCNP:
-		return "CNP"
+	if i := &table[o]; i.Known {
+		return i.full
 	}
-	return i.Service.String() + " " + i.Name
+	return fmt.Sprintf("opcode-%#02x", uint8(o))
 }

@@ -1,7 +1,5 @@
 package roce
 
-import "fmt"
-
 // PSN is a 24-bit packet sequence number. All arithmetic is modulo 2^24; two
 // PSNs are ordered by the shorter way round the circle, so at most 2^23 - 1
 // packets may be outstanding (IBTA 9.7.2).
@@ -29,4 +27,13 @@ func (p PSN) After(q PSN) bool { return p.Sub(q) > 0 }
 func (p PSN) In(first PSN, n int) bool { d := int((p - first) & PSNMask); return d < n }
 
 // String returns six hexadecimal digits, as tools print PSNs.
-func (p PSN) String() string { return fmt.Sprintf("%#06x", uint32(p)) }
+func (p PSN) String() string { return string(p.appendTo(nil)) }
+
+func (p PSN) appendTo(dst []byte) []byte {
+	const digits = "0123456789abcdef"
+	dst = append(dst, '0', 'x')
+	for shift := 20; shift >= 0; shift -= 4 {
+		dst = append(dst, digits[p>>shift&15])
+	}
+	return dst
+}
