@@ -34,6 +34,9 @@ func FuzzParse(f *testing.F) {
 		s := p.Spec()
 		out, err := s.Append(nil)
 		if err != nil {
+			if p.V6() && (p.Src().Is4In6() || p.Dst().Is4In6()) {
+				return // such addresses mean IPv4 to Path, and do not occur on a wire
+			}
 			if len(p.Payload) > 0 && !p.Info().Payload {
 				return // an ACK with payload can be read, but not built
 			}

@@ -33,13 +33,29 @@ func MaxRun(size int, v6 bool) int {
 // reaches in one piece does not look at it.
 func (p *Path) PutRun(b []byte, n int, id uint16) int {
 	l := p.Put(b, n, id)
-	ip, udp := b[:l-UDPLen], b[l-UDPLen:l]
+	partialSum(b[:l-UDPLen], b[l-UDPLen:l], n)
+	return l
+}
+
+// partialSum puts the folded pseudo-header sum into the UDP checksum field.
+func partialSum(ip, udp []byte, n int) {
 	addrs := ip[12:]
 	if len(ip) == IPv6Len {
 		addrs = ip[8:]
 	}
 	binary.BigEndian.PutUint16(udp[6:], fold(sum16(uint32(protoUDP+UDPLen+n), addrs)))
-	return l
+}
+
+// setLengths makes the lengths of IP (l bytes) and UDP header those of a UDP
+// payload of n bytes, and the IPv4 header checksum right.
+func setLengths(h []byte, l, n int) {
+	binary.BigEndian.PutUint16(h[l+4:], uint16(UDPLen+n))
+	if l == IPv6Len {
+		binary.BigEndian.PutUint16(h[4:], uint16(UDPLen+n))
+		return
+	}
+	binary.BigEndian.PutUint16(h[2:], uint16(IPv4Len+UDPLen+n))
+	FixIPv4(h)
 }
 
 // Run is a checked view of a received super-frame. A single packet is a run of
@@ -124,13 +140,9 @@ func (r *Run) AppendPacket(dst []byte, i int) []byte {
 	ip := dst[start:]
 	udp := ip[len(r.IP):]
 	if len(r.IP) == IPv4Len {
-		binary.BigEndian.PutUint16(ip[2:], uint16(IPv4Len+UDPLen+len(b)))
 		binary.BigEndian.PutUint16(ip[4:], r.ID(i))
-		FixIPv4(ip)
-	} else {
-		binary.BigEndian.PutUint16(ip[4:], uint16(UDPLen+len(b)))
 	}
-	binary.BigEndian.PutUint16(udp[4:], uint16(UDPLen+len(b)))
+	setLengths(ip, len(r.IP), len(b))
 	udp[6], udp[7] = 0, 0
 	return dst
 }
@@ -164,11 +176,8 @@ func AppendRun(dst []byte, packets []Packet) (run []byte, size int) {
 	for i := range packets {
 		dst = append(dst, packets[i].raw[l:]...)
 	}
-	s := first.Spec()
-	s.PutRun(dst[start:], len(dst)-start-l, s.ID)
-	if l == IPv4Len+UDPLen { // keep DF as it was
-		copy(dst[start+6:start+8], first.IP[6:8])
-		FixIPv4(dst[start:])
-	}
+	h := dst[start:]
+	setLengths(h, l-UDPLen, len(h)-l)
+	partialSum(h[:l-UDPLen], h[l-UDPLen:l], len(h)-l)
 	return dst, len(first.raw) - l
 }
