@@ -50,10 +50,10 @@ const (
 // zero bytes, and fold(a, b) the exclusive or of the halves of the 128-bit
 // product:
 //
-//	h = Seed[0] ^ KeySize
+//	h = Seed[0]
 //	for each pair of 8-byte words (a, b) of the key:  // b = 0 if there is none
 //	        h = fold(a ^ Seed[1], b ^ h)
-//	h = fold(h ^ Seed[2], Seed[3])   // only if the key is longer than 16 bytes
+//	h = fold(h ^ Seed[2], Seed[3])   // only if the key is longer than 8 bytes
 //
 // # LPM trie
 //
@@ -98,7 +98,7 @@ type Layout struct {
 //	+0   uint32  link to the child whose next bit is 0
 //	+4   uint32  link to the child whose next bit is 1
 //	+8   uint32  prefix length in bits
-//	+12  uint32  1 if the node is an element, 0 if it only branches
+//	+12  uint32  not 0 if the node is an element, 0 if it only branches
 //	+16  prefix as n/8 uint64 words, each holding 8 data bytes as a big-endian
 //	     number (bit 0 of the prefix is the top bit of word 0), bits beyond the
 //	     prefix length zero

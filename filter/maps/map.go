@@ -21,6 +21,7 @@ type Map struct {
 	refs   atomic.Int32
 	users  atomic.Int32 // references by Go or a pin, not by programs
 	frozen atomic.Bool
+	onDrop atomic.Pointer[func([]byte)]
 	tail   tailOwner // what kind of programs a program array takes
 
 	regions []*region

@@ -35,6 +35,10 @@ type Spec struct {
 	SpinLock uint32
 	Timer    uint32
 
+	// Interface tells whether a network interface index exists, for maps of
+	// devices; nil accepts all.
+	Interface func(index uint32) bool
+
 	// Budget pays for the memory; nil means the process-wide default.
 	Budget *Budget
 	// CPUs is how many values a per-CPU element has; 0 means NumCPU().

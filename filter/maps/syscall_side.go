@@ -1,7 +1,6 @@
 package maps
 
 import (
-	"slices"
 	"syscall"
 )
 
@@ -250,6 +249,3 @@ func (m *Map) failKey(op string, key []byte) error {
 func (m *Map) failValue(op string, value []byte) error {
 	return m.fail(op, syscall.EINVAL, sizeText("value", len(value), int(m.vsize)))
 }
-
-// zero reports whether b is all zero bytes.
-func zero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
