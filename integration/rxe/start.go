@@ -1,0 +1,63 @@
+package rxe
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// required tells whether TAPROOM_REQUIRE names a capability.
+func required(capability string) bool {
+	return slices.Contains(strings.Split(os.Getenv("TAPROOM_REQUIRE"), ","), capability)
+}
+
+// Missing skips a test for want of a capability, or fails it where
+// TAPROOM_REQUIRE says that the machine has it.
+func Missing(tb testing.TB, capability string, why error) {
+	tb.Helper()
+	if required(capability) {
+		tb.Fatalf("%s is required: %v", capability, why)
+	}
+	tb.Skipf("%s: %v", capability, why)
+}
+
+// Start boots a guest for a test, which ends with it. It skips where QEMU, or
+// what the image is made of, cannot be had, and in -short mode.
+func Start(tb testing.TB, o Options) *Guest {
+	tb.Helper()
+	if testing.Short() && !required("rxe") {
+		tb.Skip("rxe: boots a guest, left out with -short")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	if err := Setup(ctx); err != nil {
+		Missing(tb, "rxe", err)
+	}
+	g, err := Boot(ctx, o)
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		Missing(tb, "rxe", err)
+	case err != nil:
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { g.Close() })
+	return g
+}
+
+// MustRun runs a command in the guest that has to succeed, and returns what it
+// printed.
+func (g *Guest) MustRun(tb testing.TB, command string, timeout time.Duration) string {
+	tb.Helper()
+	r, err := g.Run(command, timeout)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if r.Status != 0 {
+		tb.Fatalf("%q in the guest: exit status %d\n%s", command, r.Status, r.Output)
+	}
+	return r.Output
+}
