@@ -160,6 +160,7 @@ func (n *Node) post(p *packet.Packet, r hook.Route) {
 		n.dropped(p, packet.TooBig)
 		return
 	}
+	complete(p)
 	for _, f := range fragments(p, r.MTU) {
 		n.link(f, r)
 	}
@@ -219,6 +220,9 @@ func (n *Node) Transmit(ifindex int, p *packet.Packet) error {
 	case hook.Drop:
 		n.dropped(p, packet.ByHandler)
 		return hook.ErrDropped
+	}
+	if !i.Offload {
+		complete(p)
 	}
 	p.Linearize()
 	frame := append([]byte(nil), p.Head()...)

@@ -16,7 +16,10 @@ import (
 type Iface struct {
 	hook.Interface
 	// Wire takes the frames that leave.
-	Wire   func(frame []byte)
+	Wire func(frame []byte)
+	// Offload leaves partial checksums to whoever takes the frames.
+	Offload bool
+
 	chains *hook.Chains
 }
 
