@@ -2,6 +2,7 @@ package maps
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
@@ -40,7 +41,7 @@ func (d *sparse) set(key, value []byte, flags uint64, _ int) syscall.Errno {
 		return syscall.EINVAL
 	case i >= d.n:
 		return syscall.E2BIG
-	case flags == UpdateNoExist:
+	case flags == UpdateNoExist && d.m.spec.Type != XSKMap:
 		return syscall.EEXIST
 	}
 	if e := d.m.admit(i, value); e != 0 {
@@ -50,11 +51,10 @@ func (d *sparse) set(key, value []byte, flags uint64, _ int) syscall.Errno {
 	return 0
 }
 
-// storeEntry writes an entry so that a reader never sees a half-written number.
+// storeEntry writes the first number of an entry, at once; the second, a program's
+// id, is always 0.
 func storeEntry(v, value []byte) {
-	for n := len(v) - 4; n >= 0; n -= 4 {
-		*(*uint32)(unsafe.Pointer(&v[n])) = binary.NativeEndian.Uint32(value[n:])
-	}
+	atomic.StoreUint32((*uint32)(unsafe.Pointer(&v[0])), binary.NativeEndian.Uint32(value))
 }
 
 // admit applies the rules for values of maps of devices and processors. An empty
@@ -67,17 +67,14 @@ func (m *Map) admit(key uint32, value []byte) syscall.Errno {
 	if len(value) == 8 {
 		// A program per entry is XDP's; there is none to name.
 		if fd := int32(binary.NativeEndian.Uint32(value[4:])); fd > 0 {
-			if first == 0 {
-				return syscall.EINVAL
-			}
-			return syscall.EBADF
+			return syscall.EINVAL
 		}
 	}
 	if m.spec.Type == CPUMap {
 		switch {
 		case first > maxCPUQueue:
 			return syscall.EOVERFLOW
-		case first != 0 && key >= uint32(m.spec.CPUs):
+		case key >= uint32(m.spec.CPUs):
 			return syscall.ENODEV
 		}
 		return 0
@@ -93,7 +90,7 @@ func (d *sparse) unset(key []byte) syscall.Errno {
 	if i >= d.n {
 		return syscall.EINVAL
 	}
-	storeEntry(d.at(i, 0), make([]byte, d.vsize))
+	storeEntry(d.at(i, 0), []byte{0, 0, 0, 0})
 	return 0
 }
 
@@ -110,7 +107,10 @@ func (d *sparse) view(key, out []byte) syscall.Errno {
 }
 
 // devHash is the store of DevMapHash: devices under arbitrary 4-byte keys.
-type devHash struct{ *hash }
+type devHash struct {
+	m    *Map
+	hash *hash
+}
 
 func newDevHash(m *Map) (store, error) {
 	s, err := newHash(m)
@@ -118,12 +118,15 @@ func newDevHash(m *Map) (store, error) {
 		return nil, err
 	}
 	m.layout = Layout{}
-	return devHash{s.(*hash)}, nil
+	return devHash{m, s.(*hash)}, nil
 }
 
 func (d devHash) set(key, value []byte, flags uint64, cpu int) syscall.Errno {
 	if flags > UpdateExist {
 		return syscall.EINVAL
+	}
+	if flags == UpdateNoExist && d.hash.elem(key, 0) != nil {
+		return syscall.EEXIST
 	}
 	if index(value) == 0 {
 		return syscall.EINVAL
@@ -131,8 +134,14 @@ func (d devHash) set(key, value []byte, flags uint64, cpu int) syscall.Errno {
 	if e := d.m.admit(index(key), value); e != 0 {
 		return e
 	}
-	return d.hash.set(key, value, flags&UpdateNoExist, cpu)
+	entry := make([]byte, len(value))
+	storeEntry(entry, value)
+	return d.hash.set(key, entry, flags&UpdateNoExist, cpu)
 }
+
+func (d devHash) elem(key []byte, _ int) []byte      { return d.hash.elem(key, 0) }
+func (d devHash) unset(key []byte) syscall.Errno     { return d.hash.unset(key) }
+func (d devHash) next(key, out []byte) syscall.Errno { return d.hash.next(key, out) }
 
 // fdArray is the store of arrays of kernel objects that do not exist here
 // (CGroupArray): always empty.

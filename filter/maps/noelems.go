@@ -28,3 +28,5 @@ func (s stackTrace) unset(key []byte) syscall.Errno {
 }
 
 func (stackTrace) next(_, _ []byte) syscall.Errno { return syscall.ENOENT }
+
+func (stackTrace) take(_, _ []byte, _ uint64) syscall.Errno { return syscall.ENOENT }
