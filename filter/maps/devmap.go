@@ -125,11 +125,11 @@ func (d devHash) set(key, value []byte, flags uint64, cpu int) syscall.Errno {
 	if flags > UpdateExist {
 		return syscall.EINVAL
 	}
-	if flags == UpdateNoExist && d.hash.elem(key, 0) != nil {
-		return syscall.EEXIST
-	}
 	if index(value) == 0 {
 		return syscall.EINVAL
+	}
+	if flags == UpdateNoExist && d.hash.elem(key, 0) != nil {
+		return syscall.EEXIST
 	}
 	if e := d.m.admit(index(key), value); e != 0 {
 		return e
