@@ -145,9 +145,12 @@ func (g *Guest) connect(ctx context.Context) error {
 	}()
 	select {
 	case err := <-done:
+		if err != nil && !g.Alive() {
+			err = fmt.Errorf("rxe: QEMU ended while the guest booted: %v", g.cmd.ProcessState)
+		}
 		return err
 	case <-g.exited:
-		return fmt.Errorf("rxe: QEMU ended while the guest booted")
+		return fmt.Errorf("rxe: QEMU ended while the guest booted: %v", g.cmd.ProcessState)
 	case <-ctx.Done():
 		return fmt.Errorf("rxe: the guest did not answer: %w", ctx.Err())
 	}

@@ -69,7 +69,7 @@ func buildImage(ctx context.Context) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(cache, p.key)
+	dir := filepath.Join(cache, p.key())
 	if !exists(filepath.Join(dir, "base.cpio")) {
 		if err := p.unpack(ctx, dir); err != nil {
 			os.RemoveAll(dir)
@@ -105,7 +105,7 @@ func (p *packages) unpack(ctx context.Context, dir string) error {
 	extract := func(deb, to string) error {
 		return command(ctx, "", "dpkg-deb", "-x", filepath.Join(p.dir, deb), filepath.Join(dir, to))
 	}
-	for _, deb := range p.debs {
+	for _, deb := range p.Debs {
 		to := "libraries"
 		if slices.ContainsFunc(programPackages, func(s string) bool { return strings.HasPrefix(deb, s) }) {
 			to = "programs"
@@ -114,15 +114,15 @@ func (p *packages) unpack(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	if err := extract(p.kernel, "kernel"); err != nil {
+	if err := extract(p.Kernel, "kernel"); err != nil {
 		return err
 	}
-	if err := extract(p.header, "headers"); err != nil {
+	if err := extract(p.Header, "headers"); err != nil {
 		return err
 	}
 	bz, err := filepath.Glob(filepath.Join(dir, "kernel/boot/vmlinuz-*"))
 	if err != nil || len(bz) != 1 {
-		return fmt.Errorf("rxe: %d kernels in %s", len(bz), p.kernel)
+		return fmt.Errorf("rxe: %d kernels in %s", len(bz), p.Kernel)
 	}
 	b, err := os.ReadFile(bz[0])
 	if err != nil {

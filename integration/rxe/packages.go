@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ErrUnavailable is wrapped by errors that mean that this machine lacks
@@ -66,10 +68,35 @@ func missingTool() string {
 // packages is where the downloaded packages lie.
 type packages struct {
 	dir    string
-	kernel string   // the kernel's package
-	debs   []string // files of everything else in the guest
-	header string   // file of headerPackage
-	key    string   // changes when any of them does
+	Pinned string   // RXE_PEER_KERNEL at the time
+	Kernel string   // file of the kernel's package
+	Debs   []string // files of everything else in the guest
+	Header string   // file of headerPackage
+}
+
+// key changes when any package does.
+func (p *packages) key() string {
+	h := sha256.Sum256([]byte(strings.Join(append(slices.Clone(p.Debs), p.Kernel, p.Header), "\n")))
+	return fmt.Sprintf("%x", h[:8])
+}
+
+// recheck is how long packages are used before apt is asked for newer ones; it
+// takes four seconds.
+const recheck = 7 * 24 * time.Hour
+
+// known returns the packages of the last download, if it is not old.
+func known(dir string) *packages {
+	file := filepath.Join(dir, "packages.json")
+	st, err := os.Stat(file)
+	if err != nil || time.Since(st.ModTime()) > recheck {
+		return nil
+	}
+	b, err := os.ReadFile(file)
+	p := &packages{dir: dir}
+	if err != nil || json.Unmarshal(b, p) != nil || p.Pinned != os.Getenv("RXE_PEER_KERNEL") {
+		return nil
+	}
+	return p
 }
 
 var kernelName = regexp.MustCompile(`(?m)^\s*Depends: (linux-image-\S+)`)
@@ -95,102 +122,72 @@ var debName = regexp.MustCompile(`'[^']*' (\S+\.deb) `)
 // download makes sure all packages are in dir. apt resolves the dependencies
 // against an empty system, so that the guest needs nothing of the host's.
 func download(ctx context.Context, dir string) (*packages, error) {
-	p := &packages{dir: dir}
-	var err error
-	if p.kernel, err = kernelPackage(ctx); err != nil {
+	if p := known(dir); p != nil {
+		return p, nil
+	}
+	p, err := downloadNow(ctx, dir)
+	if err != nil && os.Geteuid() == 0 { // the lists may be empty, or name files that are gone
+		if command(ctx, "", "apt-get", "update", "-qq") == nil {
+			p, err = downloadNow(ctx, dir)
+		}
+	}
+	return p, err
+}
+
+func downloadNow(ctx context.Context, dir string) (*packages, error) {
+	p := &packages{dir: dir, Pinned: os.Getenv("RXE_PEER_KERNEL")}
+	os.RemoveAll(dir)
+	if err := os.MkdirAll(filepath.Join(dir, "partial"), 0o755); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "partial"), 0o755); err != nil {
+	kernel, err := kernelPackage(ctx)
+	if err != nil {
 		return nil, err
 	}
 	empty := filepath.Join(dir, "empty")
 	if err := os.WriteFile(empty, nil, 0o644); err != nil {
 		return nil, err
 	}
-	apt := []string{
-		"-o", "Dir::State::status=" + empty, "-o", "Dir::Cache::archives=" + dir, "-o", "Debug::NoLocking=1",
-		"-o", "APT::Sandbox::User=", "--no-install-recommends", "-y", "-qq",
+	apt := func(mode string) ([]byte, error) {
+		return output(ctx, dir, "apt-get", append([]string{
+			"-o", "Dir::State::status=" + empty, "-o", "Dir::Cache::archives=" + dir, "-o", "Debug::NoLocking=1",
+			"-o", "APT::Sandbox::User=", "--no-install-recommends", "-y", "-qq", mode, "install",
+		}, guestPackages...)...)
 	}
-	with := func(args ...string) []string { return slices.Concat(apt, args, guestPackages) }
-	list, err := output(ctx, dir, "apt-get", with("--print-uris", "install")...)
+	list, err := apt("--print-uris")
+	if err == nil {
+		_, err = apt("--download-only")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	// Packages that are there already are not in the list: it names what is
-	// missing. Which ones belong to the guest is kept in a file beside them.
-	manifest := filepath.Join(dir, "manifest")
-	if len(debName.FindAll(list, -1)) > 0 || !exists(manifest) {
-		clean(dir)
-		if list, err = output(ctx, dir, "apt-get", with("--print-uris", "install")...); err != nil {
-			return nil, err
-		}
-		if err := command(ctx, dir, "apt-get", with("--download-only", "install")...); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
-		var names []string
-		for _, m := range debName.FindAllSubmatch(list, -1) {
-			names = append(names, string(m[1]))
-		}
-		if err := os.WriteFile(manifest, []byte(strings.Join(names, "\n")), 0o644); err != nil {
-			return nil, err
-		}
+	for _, m := range debName.FindAllSubmatch(list, -1) {
+		p.Debs = append(p.Debs, string(m[1]))
 	}
-	b, err := os.ReadFile(manifest)
+	if p.Kernel, err = fetch(ctx, dir, kernel); err != nil {
+		return nil, err
+	}
+	if p.Header, err = fetch(ctx, dir, headerPackage); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
-	p.debs = strings.Fields(string(b))
-	for _, name := range []string{p.kernel, headerPackage} {
-		f, err := fetch(ctx, dir, name)
-		if err != nil {
-			return nil, err
-		}
-		if name == headerPackage {
-			p.header = f
-		} else {
-			p.kernel = f
-		}
-	}
-	h := sha256.Sum256([]byte(strings.Join(append(p.debs, p.kernel, p.header), "\n")))
-	p.key = fmt.Sprintf("%x", h[:8])
-	return p, nil
+	return p, os.WriteFile(filepath.Join(dir, "packages.json"), b, 0o644)
 }
 
-// fetch downloads one package without dependencies, unless its file is there.
+// fetch downloads one package without what it depends on, and returns its file.
 func fetch(ctx context.Context, dir, name string) (string, error) {
-	find := func() (string, error) {
-		out, err := output(ctx, dir, "apt-get", "--print-uris", "download", name)
-		if m := debName.FindSubmatch(out); m != nil {
-			return string(m[1]), nil
-		}
-		return "", err
-	}
-	file, err := find()
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	if file == "" { // nothing to download: it is there under its usual name
-		m, _ := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
-		if len(m) == 0 {
-			return "", fmt.Errorf("%w: apt offers no file for package %s", ErrUnavailable, name)
-		}
-		return filepath.Base(m[len(m)-1]), nil
-	}
-	if exists(filepath.Join(dir, file)) {
-		return file, nil
+	out, err := output(ctx, dir, "apt-get", "--print-uris", "download", name)
+	m := debName.FindSubmatch(out)
+	if err != nil || m == nil {
+		return "", fmt.Errorf("%w: apt offers no file for package %s: %v", ErrUnavailable, name, err)
 	}
 	if err := command(ctx, dir, "apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", name); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return file, nil
-}
-
-// clean removes packages of an older download.
-func clean(dir string) {
-	old, _ := filepath.Glob(filepath.Join(dir, "*.deb"))
-	for _, f := range old {
-		os.Remove(f)
-	}
+	return string(m[1]), nil
 }
 
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -60,4 +61,12 @@ func (g *Guest) MustRun(tb testing.TB, command string, timeout time.Duration) st
 		tb.Fatalf("%q in the guest: exit status %d\n%s", command, r.Status, r.Output)
 	}
 	return r.Output
+}
+
+var errNoCompiler = errors.New("no C compiler for verbx")
+
+// parseHex reads a number such as 0x11 from a line.
+func parseHex(s string) (uint32, error) {
+	v, err := strconv.ParseUint(strings.TrimSpace(s), 0, 32)
+	return uint32(v), err
 }
