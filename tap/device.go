@@ -78,6 +78,9 @@ type Info struct {
 	Offloads Offloads
 	Backend  string // "vnet", "plain", "water", "fd", "pipe"
 	Netns    string // the namespace it is in, "" for this process's
+	// Inline says that the Receiver may be called on a goroutine that is
+	// inside the far end's Write, as with wires and pipes in memory.
+	Inline bool
 }
 
 // Receiver gets what a device reads. The packets are the Receiver's from then

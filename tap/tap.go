@@ -53,7 +53,7 @@ var _ Device = (*TAP)(nil)
 
 // newTAP makes a device of opened files, which it takes over in any case.
 func newTAP(files []*os.File, info Info, o Options) (*TAP, error) {
-	d := &TAP{info: info, ns: o.Namespace, gro: o.GRO, drained: make(chan struct{}), failed: make(chan struct{})}
+	d := &TAP{info: info, ns: o.Namespace, gro: o.GRO, drained: make(chan struct{}, 1), failed: make(chan struct{})}
 	d.mtu.Store(int64(info.MTU))
 	hdr := 0
 	if info.Offloads != (Offloads{}) || info.Backend == BackendVnet {
@@ -205,7 +205,10 @@ func (d *TAP) Write(queue int, batch []*packet.Packet) {
 		d.steer(batch)
 	}
 	if d.users.Add(-1) == closedBit {
-		close(d.drained)
+		select { // Close waits for one of these at most; later ones may come
+		case d.drained <- struct{}{}:
+		default:
+		}
 	}
 }
 
