@@ -122,6 +122,9 @@ func fromNetstack(pb *tcpstack.PacketBuffer) *packet.Packet {
 		}
 		p.AppendShared(nil, pb.IncRef())
 	}
+	// Netstack says DF in what it would fragment itself (path MTU discovery
+	// "want"); as on Linux, that holds for packets that fit only.
+	p.SoftDF = pb.TransportProtocolNumber != header.TCPProtocolNumber
 	p.Hash = pb.Hash
 	p.Mark = pb.Mark
 	setOffload(p, pb, len(nh))

@@ -127,7 +127,10 @@ func segmentLen(p *packet.Packet) int {
 	return hdr + int(p.GSO.Size)
 }
 
-// mayFragment reports whether a router may cut a packet that is too big.
+// mayFragment reports whether a packet that is too big may be cut here.
 func mayFragment(p *packet.Packet, f hook.Family) bool {
-	return f == hook.IPv4 && p.Head()[6]&0x40 == 0 && !p.NoFragment
+	if f == hook.IPv6 {
+		return p.Local && !p.NoFragment
+	}
+	return (p.Head()[6]&0x40 == 0 || p.Local && p.SoftDF) && !p.NoFragment
 }

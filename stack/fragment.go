@@ -15,7 +15,7 @@ func (n *Node) fragment(p *packet.Packet, f hook.Family, hp *hop, mtu int) error
 		hp.ifc.toNextHop(p, f, hp.nextHop(p.Head(), f))
 		return nil
 	}
-	if f == hook.IPv4 && !mayFragment(p, f) || f == hook.IPv6 && (!p.Local || p.NoFragment) {
+	if !mayFragment(p, f) {
 		i := n.byIndex(p.In)
 		if i == nil {
 			i = n.lo
@@ -43,7 +43,7 @@ func (n *Node) fragment4(p *packet.Packet, hp *hop, mtu int) error {
 		return ErrTooBig
 	}
 	total := p.Len() - ihl
-	word := binary.BigEndian.Uint16(h[6:])
+	word := binary.BigEndian.Uint16(h[6:]) &^ 0x4000
 	first, more := int(word&0x1fff), word&0x2000
 	if p.Local && binary.BigEndian.Uint16(h[4:]) == 0 {
 		binary.BigEndian.PutUint16(h[4:], n.nextID())
@@ -57,7 +57,7 @@ func (n *Node) fragment4(p *packet.Packet, hp *hop, mtu int) error {
 		b := q.Head()
 		copy(b, h[:ihl])
 		p.CopyTo(b[ihl:], ihl+at)
-		flags := word & 0xc000
+		flags := word & 0x8000
 		if at+size < total {
 			flags |= 0x2000
 		} else {

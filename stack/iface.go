@@ -247,6 +247,7 @@ func linkLocal(mac [6]byte) netip.Addr {
 
 func (n *Node) addLoopback() error {
 	i := &Interface{node: n, name: "lo", info: tap.Info{Name: "lo", MTU: MaxMTU}}
+	n.lo = i
 	return n.register(i, InterfaceConfig{Name: "lo", MTU: MaxMTU, Addresses: []netip.Prefix{
 		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128"),
 	}})

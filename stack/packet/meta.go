@@ -60,6 +60,7 @@ type Meta struct {
 	CsumValid   bool // the L4 checksum has been verified, or is known to be good
 	Local       bool // sent by this node
 	NoFragment  bool // never fragment on output, even where the header allows it
+	SoftDF      bool // the sender may fragment it although it says DF, which is cleared then
 	RawDst      bool // the link-layer header is in place: no neighbour is looked up
 
 	Reason        Reason // why a handler dropped it

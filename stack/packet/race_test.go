@@ -1,0 +1,6 @@
+//go:build race
+
+package packet
+
+// The race detector makes pools forget things at random.
+const raceEnabled = true
