@@ -242,4 +242,3 @@ func TestSelf(t *testing.T) {
 		_ = c.Close()
 	}
 }
-
