@@ -3,6 +3,7 @@ package packet
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"testing"
 )
 
@@ -216,3 +217,6 @@ func decodeFlow(b []byte) (f flow, mss int, payload []byte) {
 	copy(payload, b)
 	return f, mss, payload
 }
+
+// same compares frames; cmp looks at each byte through reflection.
+func same(a, b [][]byte) bool { return slices.EqualFunc(a, b, bytes.Equal) }

@@ -29,7 +29,7 @@ func TestCoalesce(t *testing.T) {
 		live := Live()
 		frames := f.segments(payloadOf(20001), 1000)
 		n, got := roundTrip(t, frames)
-		if !cmp.Equal(got, frames) {
+		if !same(got, frames) {
 			t.Errorf("%s: %s", name, cmp.Diff(frames, got))
 		}
 		if n != 1 {
@@ -62,7 +62,7 @@ func TestCoalesceMetadata(t *testing.T) {
 		if s1 != s2 || o1 != o2 {
 			t.Errorf("%s: checksum at %d+%d, want %d+%d", name, s1, o1, s2, o2)
 		}
-		if a, b := contents([]*Packet{got}), contents([]*Packet{want}); !cmp.Equal(a, b) {
+		if a, b := contents([]*Packet{got}), contents([]*Packet{want}); !same(a, b) {
 			t.Errorf("%s: %s", name, cmp.Diff(b, a))
 		}
 	}
@@ -105,14 +105,14 @@ func TestNotCoalesced(t *testing.T) {
 		{"RST", func(b []byte) []byte { b[tcp+13] |= tcpRST; fix(b); return b }, 3},
 		{"SYN", func(b []byte) []byte { b[tcp+13] |= tcpSYN; fix(b); return b }, 3},
 		{"padding", func(b []byte) []byte { return append(b, 0) }, 3},
-		{"source MAC", func(b []byte) []byte { b[6] ^= 4; return b }, 2},
+		{"source MAC", func(b []byte) []byte { b[6] ^= 4; return b }, 3},
 		{"other flow", func(b []byte) []byte { b[tcp] ^= 1; fix(b); return b }, 3},
 	} {
 		f := flow{seq: 100, flags: tcpACK, df: true, id: 5}
 		frames := f.segments(payloadOf(3000), 1000)
 		frames[1] = tt.change(frames[1])
 		n, got := roundTrip(t, frames)
-		if !cmp.Equal(got, frames) {
+		if !same(got, frames) {
 			t.Errorf("%s: %s", tt.name, cmp.Diff(frames, got))
 		}
 		if n != tt.want {
@@ -154,7 +154,7 @@ func TestCoalesceFlows(t *testing.T) {
 				mine = append(mine, b)
 			}
 		}
-		if !cmp.Equal(mine, in[k]) {
+		if !same(mine, in[k]) {
 			t.Errorf("flow %d is not what it was", k)
 		}
 	}
@@ -177,15 +177,24 @@ func FuzzIdentity(f *testing.F) {
 		live := Live()
 		want := fl.segments(payload, mss)
 		p := fl.super(payload, mss)
-		if got := cut(t, p); !cmp.Equal(got, want) {
+		if got := cut(t, p); !same(got, want) {
 			t.Fatalf("segments: %s", cmp.Diff(want, got))
 		}
+		var odd []byte
 		if which >= 0 && where >= 0 {
-			s := want[which%len(want)]
-			s[where%len(s)] ^= damage
+			odd = want[which%len(want)]
+			odd[where%len(odd)] ^= damage
 		}
-		if _, got := roundTrip(t, want); !cmp.Equal(got, want) {
-			t.Fatalf("after GRO: %s", cmp.Diff(want, got))
+		_, got := roundTrip(t, want)
+		if !same(got, want) {
+			// The damage may have made another flow of it, which the others
+			// may overtake; nothing else may change.
+			is := func(b []byte) bool { return bytes.Equal(b, odd) }
+			i := slices.IndexFunc(got, is)
+			j := slices.IndexFunc(want, is)
+			if i < 0 || !same(slices.Delete(got, i, i+1), slices.Delete(want, j, j+1)) {
+				t.Fatalf("after GRO: %s", cmp.Diff(want, got))
+			}
 		}
 		if n := Live() - live; n != 0 {
 			t.Fatalf("%d packets have not been released", n)

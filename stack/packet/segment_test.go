@@ -42,7 +42,7 @@ func TestSegmenter(t *testing.T) {
 				live := Live()
 				payload := payloadOf(size.payload)
 				p := f.super(payload, size.mss)
-				if got := cut(t, p); !cmp.Equal(got, f.segments(payload, size.mss)) {
+				if got := cut(t, p); !same(got, f.segments(payload, size.mss)) {
 					t.Error(cmp.Diff(f.segments(payload, size.mss), got))
 				}
 				if n := Live() - live; n != 0 {
@@ -70,7 +70,7 @@ func TestSegmentPartial(t *testing.T) {
 			got = append(got, contents([]*Packet{q})...)
 		}
 		p.Release()
-		if want := f.segments(payloadOf(5000), 1200); !cmp.Equal(got, want) {
+		if want := f.segments(payloadOf(5000), 1200); !same(got, want) {
 			t.Errorf("%s: %s", name, cmp.Diff(want, got))
 		}
 	}
@@ -137,7 +137,7 @@ func TestPrepareGSO(t *testing.T) {
 		if err := p.PrepareGSO(); err != nil || !p.CsumPartial || p.GSO.Segs != 4 {
 			t.Errorf("%s: %v, partial %v, %d segments", name, err, p.CsumPartial, p.GSO.Segs)
 		}
-		if got, want := cut(t, p), f.segments(payloadOf(3500), 1000); !cmp.Equal(got, want) {
+		if got, want := cut(t, p), f.segments(payloadOf(3500), 1000); !same(got, want) {
 			t.Errorf("%s: %s", name, cmp.Diff(want, got))
 		}
 		p = f.super(payloadOf(1000), 1000)
