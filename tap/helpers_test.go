@@ -2,11 +2,13 @@ package tap_test
 
 import (
 	"net"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"taproom/tap/netns"
+	"taproom/tap/taptest"
 )
 
 func deleteLink(n *netns.Namespace, name string) error {
@@ -33,4 +35,23 @@ func sendSegmented(c *net.UDPConn, b []byte, size int) error {
 	}
 	_, err = c.Write(b)
 	return err
+}
+
+func sysctl(r *taptest.Room, key, value string) error {
+	return r.Namespace.Configure(netns.Config{Sysctls: map[string]string{key: value}})
+}
+
+// superUDP sends UDP super-frames of several sizes to addr.
+func superUDP(addr netip.AddrPort) error {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, n := range []int{2000, 2001, 30000, 54321} {
+		if err := sendSegmented(c, make([]byte, n), 1000); err != nil {
+			return err
+		}
+	}
+	return nil
 }
