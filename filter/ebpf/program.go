@@ -1,7 +1,7 @@
 package ebpf
 
 import (
-	"crypto/sha1"
+	"crypto/sha256"
 
 	"taproom/filter/maps"
 
@@ -101,9 +101,9 @@ var gplLicenses = map[string]bool{
 // GPL reports whether the licence allows GPL-only helpers.
 func (p *Program) GPL() bool { return gplLicenses[p.License] }
 
-// Tag returns what Linux calls the program's tag: the first 8 bytes of the SHA-1
-// over its instructions, with the immediates that name maps zeroed because they
-// are descriptors there.
+// Tag returns what Linux calls the program's tag: the first 8 bytes of the SHA-256
+// over its instructions (SHA-1 before 6.18), with the immediates that name maps
+// zeroed because they are descriptors there.
 func (p *Program) Tag() [8]byte {
 	b := make([]byte, 0, len(p.Insns)*InsnSize)
 	var s [InsnSize]byte
@@ -118,7 +118,7 @@ func (p *Program) Tag() [8]byte {
 		i.Put(s[:])
 		b = append(b, s[:]...)
 	}
-	sum := sha1.Sum(b)
+	sum := sha256.Sum256(b)
 	return [8]byte(sum[:8])
 }
 

@@ -1,6 +1,7 @@
 package maps
 
 import (
+	"bytes"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -216,4 +217,16 @@ func (m *Map) Release() {
 	if c, ok := m.store.(closer); ok {
 		c.drop()
 	}
+}
+
+// Preset stores an initial value whatever the map's access flags say, as a loader
+// does before it hands the map out. On per-CPU maps a value of ValueSize bytes goes
+// to every CPU.
+func (m *Map) Preset(key, value []byte) error {
+	if m.spec.Type.PerCPU() && len(value) == int(m.spec.ValueSize) {
+		each := make([]byte, round8(m.spec.ValueSize))
+		copy(each, value)
+		value = bytes.Repeat(each, m.spec.CPUs)
+	}
+	return m.update(key, value, 0)
 }
