@@ -47,7 +47,7 @@ var rules = []rule{
 		why: "a device knows packets, not nodes"},
 	{from: "...", except: []string{"cmd/taproom/...", "integration/..."}, not: []string{"taproom/cmd/...", "taproom/integration/..."},
 		why: "the command and the integration tests are the outermost layer"},
-	{from: "...", except: []string{"tap/...", "stack", "stack/wire"}, not: []string{gvisor},
+	{from: "...", except: []string{"tap/...", "stack", "stack/wire", "integration/bench"}, not: []string{gvisor},
 		why: "a gVisor upgrade touches tap, stack and stack/wire alone"},
 	{from: "...", not: []string{"C"}, why: "taproom is built without cgo"},
 	{from: "...", except: []string{"cmd/...", "integration/...", "stack/lab/..."}, not: []string{"log", "log/slog"},

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"taproom/integration/room"
+	"taproom/tap/netns"
+	"taproom/tap/pump"
+)
+
+// taproom is what this is about.
+func taproom(mtu int) (*netns.Namespace, *netns.Namespace, func(), error) {
+	t, err := room.NewTwo(room.Config{MTU: mtu}, room.Config{MTU: mtu})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return t.A.Ns, t.B.Ns, t.Close, nil
+}
+
+// oneNet makes two rooms on one network, for what does not route.
+func oneNet(mtu int) (a, b *room.Room, err error) {
+	a, err = room.New("a", room.Config{Addrs: []string{room.A4 + "/8", room.A6 + "/8"}, MTU: mtu})
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err = room.New("b", room.Config{Addrs: []string{room.B4 + "/8", room.B6 + "/8"}, MTU: mtu})
+	if err != nil {
+		return nil, nil, errors.Join(err, a.Close())
+	}
+	return a, b, nil
+}
+
+// pumped copies frames from TAP to TAP.
+func pumped(mtu int) (*netns.Namespace, *netns.Namespace, func(), error) {
+	a, b, err := oneNet(mtu)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	stop := func() { _ = a.Close(); _ = b.Close() }
+	if err := pump.Join(a.Dev, b.Dev); err != nil {
+		stop()
+		return nil, nil, nil, err
+	}
+	return a.Ns, b.Ns, stop, nil
+}
+
+// kernelRouter is a third namespace between two veth pairs.
+func kernelRouter(mtu int) (*netns.Namespace, *netns.Namespace, func(), error) {
+	script := `
+for n in tpA tpR tpB; do ip netns del $n 2>/dev/null || true; ip netns add $n; ip -n $n link set lo up; done
+ip link add a0 netns tpA mtu MTU type veth peer name r0 netns tpR mtu MTU
+ip link add b0 netns tpB mtu MTU type veth peer name r1 netns tpR mtu MTU
+for s in tpA:a0:10.1.0.2/24:fd01::2/64 tpR:r0:10.1.0.1/24:fd01::1/64 tpR:r1:10.2.0.1/24:fd02::1/64 tpB:b0:10.2.0.2/24:fd02::2/64; do
+  n=${s%%:*}; s=${s#*:}; d=${s%%:*}; s=${s#*:}; v4=${s%%:*}; v6=${s#*:}
+  ip -n $n addr add $v4 dev $d; ip -n $n addr add $v6 dev $d nodad; ip -n $n link set $d up
+done
+ip netns exec tpR sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+ip -n tpA route add default via 10.1.0.1; ip -n tpA route add default via fd01::1
+ip -n tpB route add default via 10.2.0.1; ip -n tpB route add default via fd02::1
+`
+	if out, err := exec.Command("sh", "-ec", strings.ReplaceAll(script, "MTU", fmt.Sprint(mtu))).CombinedOutput(); err != nil {
+		return nil, nil, nil, fmt.Errorf("%w: %s", err, out)
+	}
+	a, err := netns.Open("tpA")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	b, err := netns.Open("tpB")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return a, b, func() {
+		_, _ = a.Close(), b.Close()
+		for _, n := range []string{"tpA", "tpR", "tpB"} {
+			_ = netns.Remove(n)
+		}
+	}, nil
+}
