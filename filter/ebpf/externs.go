@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // externs are an object's undefined symbols: which instruction refers to which,
@@ -15,6 +16,8 @@ type externs struct {
 	at   map[location]string
 	// start of each function, to find an instruction's location.
 	funcs map[string]location
+	// info has the file offsets of weak configuration variables' st_info bytes.
+	info []int64
 }
 
 // location is a byte offset in an ELF section.
@@ -39,10 +42,16 @@ func readExterns(r io.ReaderAt) (x externs, err error) {
 	if err != nil {
 		return x, nil // stripped: nothing external
 	}
-	for _, s := range syms {
+	table := f.SectionByType(elf.SHT_SYMTAB)
+	for n, s := range syms {
 		switch {
 		case s.Section == elf.SHN_UNDEF && s.Name != "":
-			x.weak[s.Name] = elf.ST_BIND(s.Info) == elf.STB_WEAK
+			weak := elf.ST_BIND(s.Info) == elf.STB_WEAK
+			x.weak[s.Name] = weak
+			if weak && (strings.HasPrefix(s.Name, "CONFIG_") || strings.HasPrefix(s.Name, "LINUX_")) {
+				const entry, info = 24, 4 // Elf64_Sym; the first one is not in syms
+				x.info = append(x.info, int64(table.Offset)+int64(n+1)*entry+info)
+			}
 		case int(s.Section) < len(f.Sections) && s.Name != "" && elf.ST_TYPE(s.Info) != elf.STT_SECTION:
 			x.funcs[s.Name] = location{f.Sections[s.Section].Name, s.Value}
 		}
@@ -76,4 +85,21 @@ func (x *externs) name(function string, slot int) string {
 	}
 	at.off += uint64(slot) * InsnSize
 	return x.at[at]
+}
+
+// strengthened is an object in which weak configuration variables are global ones:
+// the reader refuses weak ones, although libbpf gives them the value 0.
+type strengthened struct {
+	io.ReaderAt
+	info []int64
+}
+
+func (s strengthened) ReadAt(b []byte, off int64) (int, error) {
+	n, err := s.ReaderAt.ReadAt(b, off)
+	for _, at := range s.info {
+		if at >= off && at < off+int64(n) {
+			b[at-off] = elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE)
+		}
+	}
+	return n, err
 }

@@ -82,13 +82,13 @@ func LoadSpec(r io.ReaderAt) (*CollectionSpec, error) {
 	if err := checkHeader(r); err != nil {
 		return nil, err
 	}
-	cs, err := cebpf.LoadCollectionSpecFromReader(r)
-	if err != nil {
-		return nil, fmt.Errorf("ebpf: read object: %w", err)
-	}
 	ext, err := readExterns(r)
 	if err != nil {
 		return nil, err
+	}
+	cs, err := cebpf.LoadCollectionSpecFromReader(strengthened{r, ext.info})
+	if err != nil {
+		return nil, fmt.Errorf("ebpf: read object: %w", err)
 	}
 	spec := &CollectionSpec{
 		Programs:  make(map[string]*ProgramSpec, len(cs.Programs)),
@@ -134,8 +134,8 @@ func checkHeader(r io.ReaderAt) error {
 	return nil
 }
 
-// sections that say nothing about a program's type but are used as names by old
-// loaders of traffic control programs.
+// guessType knows section names that say nothing by libbpf's rules, but that
+// objects for older loaders of traffic control programs use.
 func (p *ProgramSpec) guessType() {
 	if p.Type != Unspec {
 		return
