@@ -1,0 +1,53 @@
+package rdma_test
+
+import (
+	"fmt"
+	"testing"
+
+	"taproom/rdma"
+	"taproom/rdma/memport"
+	"taproom/rdma/roce"
+)
+
+func BenchmarkPair(b *testing.B) {
+	for _, mtu := range []roce.MTU{roce.MTU1024, roce.MTU4096} {
+		for _, op := range []rdma.WROpcode{rdma.WRWrite, rdma.WRSend, rdma.WRRead} {
+			for _, size := range []int{64, 4096, 65536, 1 << 20} {
+				b.Run(fmt.Sprintf("%v/mtu%v/%d", op, mtu, size), func(b *testing.B) { benchPair(b, op, mtu, size, 16) })
+			}
+		}
+	}
+}
+
+func benchPair(b *testing.B, op rdma.WROpcode, mtu roce.MTU, size, depth int) {
+	pa, pb := memport.NewPair(memport.Config{})
+	x, y := newSide(b, pa, rdma.Options{}, rdma.RC, 2<<20), newSide(b, pb, rdma.Options{}, rdma.RC, 2<<20)
+	connect(b, x, y, rdma.QPAttr{PathMTU: mtu, MaxRdAtomic: 16})
+	wrs := make([]rdma.SendWR, depth)
+	rcv := make([]rdma.RecvWR, depth)
+	for i := range wrs {
+		wrs[i] = rdma.SendWR{ID: uint64(i), Opcode: op, SGList: []rdma.SGE{x.mr.SGE(0, size)}, RemoteAddr: y.mr.Addr(), RKey: y.mr.RKey()}
+		rcv[i] = rdma.RecvWR{ID: uint64(i), SGList: []rdma.SGE{y.mr.SGE(0, size)}}
+	}
+	wrs[depth-1].Flags = rdma.Signaled
+	var wcs [64]rdma.WC
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := 0; i < b.N; i += depth {
+		if op == rdma.WRSend {
+			if _, err := y.qp.PostRecv(rcv...); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if _, err := x.qp.PostSend(wrs...); err != nil {
+			b.Fatal(err)
+		}
+		if n, _ := x.cq.Poll(wcs[:]); n != 1 || wcs[0].Status != 0 {
+			b.Fatalf("%d completions, %v", n, wcs[0].Err())
+		}
+		if op == rdma.WRSend {
+			y.cq.Poll(wcs[:])
+		}
+	}
+}
