@@ -30,7 +30,10 @@ func (e *End) Start(recv tap.Receiver) error {
 }
 
 // Write sends frames to the other end. There is one queue.
-func (e *End) Write(_ int, batch []*packet.Packet) { e.out.write(batch) }
+func (e *End) Write(_ int, batch []*packet.Packet) {
+	e.observer.see(true, batch)
+	e.out.write(batch)
+}
 
 // SetMTU changes what this end offers as its MTU.
 func (e *End) SetMTU(mtu int) error {

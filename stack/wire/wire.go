@@ -35,6 +35,7 @@ type End struct {
 	peer     *End
 	receiver atomic.Pointer[tap.Receiver]
 	carrier  atomic.Pointer[func(up bool)]
+	observer observer
 	state    *state
 }
 
@@ -85,6 +86,7 @@ func (e *End) deliver(batch []*packet.Packet) bool {
 	if r == nil || e.state.closed.Load() {
 		return false
 	}
+	e.observer.see(false, batch)
 	(*r)(0, batch)
 	return true
 }

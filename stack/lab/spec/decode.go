@@ -162,6 +162,14 @@ func (d *decoder) decodeBasic(n ast.Node, v reflect.Value, key string) {
 		d.errorAt(key, "want %s, not %s", describe(v.Type()), nodeName(n))
 		return
 	}
+	d.decodeScalar(text, v, key)
+}
+
+// decodeScalar reads any value that can be written as one word.
+func (d *decoder) decodeScalar(text string, v reflect.Value, key string) {
+	if d.decodeText(text, v, key) {
+		return
+	}
 	var err error
 	switch v.Kind() {
 	case reflect.String:

@@ -1,6 +1,12 @@
 package spec
 
 import (
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"taproom/stack/wire"
@@ -61,4 +67,96 @@ func set[T, F any](to *T, from *F, convert func(F) T) {
 	if from != nil {
 		*to = convert(*from)
 	}
+}
+
+// Words describes a wire's settings in the words of the lab file; "plain" if
+// there are none.
+func Words(w wire.Impairment) string {
+	var b strings.Builder
+	word := func(on bool, name string, value any) {
+		if !on {
+			return
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		if t, ok := value.(encoding.TextMarshaler); ok {
+			text, _ := t.MarshalText()
+			value = string(text)
+		}
+		fmt.Fprintf(&b, "%s %v", name, value)
+	}
+	word(w.Down, "state", "down")
+	word(w.Delay > 0, "delay", Duration(w.Delay))
+	word(w.Jitter > 0, "jitter", Duration(w.Jitter))
+	word(w.Jitter > 0 && w.Distribution != wire.Uniform, "distribution", w.Distribution)
+	word(w.Loss > 0, "loss", Percent(w.Loss))
+	if w.Burst.Enter > 0 || w.Burst.Good > 0 {
+		word(true, "burst", Percent(w.Burst.Enter))
+		word(true, "leave", Percent(w.Burst.Leave))
+	}
+	word(w.Rate > 0, "rate", Rate(w.Rate))
+	word(w.QueuePackets > 0, "queue", w.QueuePackets)
+	word(w.QueueBytes > 0, "queue-bytes", w.QueueBytes)
+	word(w.MarkPackets > 0, "mark", w.MarkPackets)
+	word(w.Duplicate > 0, "duplicate", Percent(w.Duplicate))
+	word(w.Corrupt > 0, "corrupt", Percent(w.Corrupt))
+	word(w.Reorder > 0, "reorder", Percent(w.Reorder))
+	word(w.ReorderGap > 0, "reorder-gap", w.ReorderGap)
+	word(w.MTU > 0, "line-mtu", w.MTU)
+	if b.Len() == 0 {
+		return "plain"
+	}
+	return b.String()
+}
+
+// Keys are the settings that ParseWords knows.
+func Keys() []string {
+	var keys []string
+	for _, f := range fieldsOf(reflect.TypeFor[Impair]()) {
+		keys = append(keys, f.key)
+	}
+	return keys
+}
+
+// ParseWords reads settings as on a command line: key and value in turn, or
+// key=value; "up" and "down" stand for a state. Burst takes the chances to
+// enter and to leave, as 1%/30%.
+func ParseWords(words []string) (Impair, error) {
+	var i Impair
+	v := reflect.ValueOf(&i).Elem()
+	fields := fieldsOf(v.Type())
+	d := &decoder{source: &source{}}
+	for len(words) > 0 {
+		key, value, ok := strings.Cut(words[0], "=")
+		words = words[1:]
+		switch {
+		case key == "up" || key == "down":
+			key, value = "state", key
+		case !ok && len(words) == 0:
+			return i, fmt.Errorf("%s needs a value", key)
+		case !ok:
+			value, words = words[0], words[1:]
+		}
+		n := slices.IndexFunc(fields, func(f field) bool { return f.key == key })
+		if n < 0 {
+			return i, fmt.Errorf("no setting %q%s", key, suggest(key, append(Keys(), "up", "down")))
+		}
+		f := v.FieldByIndex(fields[n].index)
+		p := reflect.New(f.Type().Elem())
+		if text, ok := p.Interface().(*Burst); ok {
+			enter, leave, _ := strings.Cut(value, "/")
+			if err := errors.Join(text.Enter.UnmarshalText([]byte(enter)), text.Leave.UnmarshalText([]byte(leave))); err != nil {
+				return i, fmt.Errorf("burst: want enter/leave, as 1%%/30%%: %w", err)
+			}
+		} else {
+			d.decodeScalar(value, p.Elem(), key)
+		}
+		f.Set(p)
+		d.checkEnum(fields[n], f, key)
+		if len(d.errs) > 0 {
+			return i, fmt.Errorf("%s: %s", key, d.errs[0].Message)
+		}
+	}
+	return i, nil
 }
