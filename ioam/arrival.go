@@ -16,6 +16,8 @@ type arrival struct {
 	in   *ifState // receiving interface
 	hop  uint8    // hop limit to record
 	sent bool     // this node is putting the trace in, rather than passing it on
+	seen bool     // there was an IOAM option of either type
+	o    outcome  // why the packet is dropped
 
 	time   int64
 	routed bool

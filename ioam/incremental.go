@@ -10,15 +10,15 @@ import (
 // incremental acts on an incremental trace (RFC 9197 section 4.4.1): the
 // option grows by this node's record, which goes in front of the others. Only
 // with Extras.Incremental; Linux ignores the option.
-func (a *arrival) incremental(off int) outcome {
+func (a *arrival) incremental(off int) bool {
 	t := option.Trace(a.b[off : off+2+int(a.b[off+1])])
 	if len(t) < option.TraceLen || t.NodeLen() != t.Type().NodeLen() {
-		return malformedIOAM
+		return a.malformed()
 	}
 	ns := a.s.namespace(t.Namespace())
 	if ns == nil {
 		a.n.counters.add(IgnoredNamespace)
-		return outcome{seen: true}
+		return true
 	}
 	typ := t.Type()
 	need := ns.need(typ)
@@ -45,7 +45,7 @@ func (a *arrival) incremental(off int) outcome {
 	if a.s.extras.Loopback && t.Loopback() {
 		a.loopBack(t)
 	}
-	return outcome{seen: true}
+	return true
 }
 
 // grow makes room for n octets behind the trace header at off. It reports

@@ -38,11 +38,10 @@ func (n *Node) receive(s *state, p *hook.Packet, in *ifState, outer bool) hook.V
 		b = p.Head()
 	}
 	a := arrival{n: n, s: s, p: p, b: b, in: in, hop: b[7] - 1}
-	o := a.walk()
-	if o.drop {
-		return a.refuse(&o)
+	if !a.walk() {
+		return a.refuse()
 	}
-	if !o.seen {
+	if !a.seen {
 		return hook.Continue
 	}
 	return a.leaveDomain(outer)
@@ -80,8 +79,8 @@ func headers(p *hook.Packet, limit int) ([]byte, headerCheck) {
 
 // refuse drops the packet as walk found, and sends the ICMP error if there is
 // one to be sent.
-func (a *arrival) refuse(o *outcome) hook.Verdict {
-	c := &a.n.counters
+func (a *arrival) refuse() hook.Verdict {
+	c, o := &a.n.counters, &a.o
 	if o.truncated {
 		c.add(InTruncatedPkts)
 	} else {
@@ -107,7 +106,7 @@ func (a *arrival) leaveDomain(outer bool) hook.Verdict {
 	if s.extras.EdgeToEdge && a.local() {
 		a.edgeToEdge()
 	}
-	if s.stripLocal && a.local() || a.b[40] != packet.ProtoTCP && a.carriesRoCE() && a.local() {
+	if s.stripLocal && a.local() || a.carriesRoCE() && a.local() {
 		a.n.strip(a.p)
 	}
 	return hook.Continue
@@ -137,11 +136,17 @@ const portRoCE = 4791
 
 // carriesRoCE reports whether the packet is a RoCE packet.
 func (a *arrival) carriesRoCE() bool {
+	if next := a.b[40]; next != packet.ProtoUDP && next != packet.ProtoDestOpts {
+		return false
+	}
 	next, at := a.payload()
 	return next == packet.ProtoUDP && at > 0 && isRoCE(a.p, at)
 }
 
 func isRoCE(p *hook.Packet, udp int) bool {
+	if b := p.Head(); len(b) >= udp+4 {
+		return binary.BigEndian.Uint16(b[udp+2:]) == portRoCE
+	}
 	var port [2]byte
 	return p.CopyTo(port[:], udp+2) == 2 && binary.BigEndian.Uint16(port[:]) == portRoCE
 }

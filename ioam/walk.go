@@ -16,27 +16,35 @@ const (
 	optJumbo       = 0xc2
 )
 
-// outcome is what became of a packet's hop-by-hop header. Its zero value is:
-// go on.
+// outcome says why a packet is to be dropped, and what its sender is to be
+// told. It means something only when walk has failed.
 type outcome struct {
-	drop    bool
 	reason  packet.Reason
 	counter Counter // DropMalformed or DropOptions
 	// An ICMPv6 Parameter Problem to send, if icmp is set.
 	icmp    bool
 	code    uint8
 	pointer uint32
-	// seen says that there was an IOAM option of either type.
-	seen bool
 	// truncated counts as a packet cut short instead of as a header error.
 	truncated bool
 }
 
-var (
-	malformedIOAM = outcome{drop: true, reason: packet.IOAMMalformed, counter: DropMalformed}
-	badHeader     = outcome{drop: true, reason: packet.BadHeader, counter: DropOptions}
-	unknownOption = outcome{drop: true, reason: packet.OptionUnknown, counter: DropOptions}
-)
+// The ways to fail; all return false.
+
+func (a *arrival) malformed() bool {
+	a.o = outcome{reason: packet.IOAMMalformed, counter: DropMalformed}
+	return false
+}
+
+func (a *arrival) badHeader() bool {
+	a.o = outcome{reason: packet.BadHeader, counter: DropOptions}
+	return false
+}
+
+func (a *arrival) problem(reason packet.Reason, code uint8, pointer int) bool {
+	a.o = outcome{reason: reason, counter: DropOptions, icmp: true, code: code, pointer: uint32(pointer)}
+	return false
+}
 
 // walk goes through the hop-by-hop header behind the IPv6 header, option by
 // option from left to right, and acts on each at once: when a later option
@@ -44,8 +52,9 @@ var (
 // holds the packet up to the end of the header at least.
 //
 // The rules are RFC 8200 section 4.2 with the stricter padding of RFC 4942
-// section 2.1.9.5, as Linux has them.
-func (a *arrival) walk() (o outcome) {
+// section 2.1.9.5, as Linux has them. It reports false, with a.o filled in, if
+// the packet is to be dropped.
+func (a *arrival) walk() bool {
 	b := a.b
 	off, end := 42, 40+(int(b[41])+1)*8
 	limit, unknownDrops := a.s.maxOptions, false
@@ -57,33 +66,35 @@ func (a *arrival) walk() (o outcome) {
 		kind := b[off]
 		if kind == optPad1 {
 			if padding++; padding > 7 {
-				return badHeader
+				return a.badHeader()
 			}
 			off++
 			continue
 		}
 		if end-off < 2 {
-			return badHeader
+			return a.badHeader()
 		}
 		n := int(b[off+1]) + 2
 		if n > end-off {
-			return badHeader
+			return a.badHeader()
 		}
 		if kind == optPadN {
 			if padding += n; padding > 7 || !allZero(b[off+2:off+n]) {
-				return badHeader
+				return a.badHeader()
 			}
 			off += n
 			continue
 		}
 		if options++; options > limit {
-			return badHeader
+			return a.badHeader()
 		}
 		padding = 0
-		r := a.option(kind, off, n, unknownDrops)
-		o.seen = o.seen || r.seen
-		if r.drop {
-			return r
+		if kind == option.OptMutable {
+			if !a.ioam(off, n) {
+				return false
+			}
+		} else if !a.option(kind, off, n, unknownDrops) {
+			return false
 		}
 		if a.s.extras.Incremental && len(a.b) != len(b) {
 			// The option has grown, and the header with it.
@@ -93,7 +104,7 @@ func (a *arrival) walk() (o outcome) {
 		}
 		off += n
 	}
-	return o
+	return true
 }
 
 func allZero(b []byte) bool {
@@ -105,29 +116,26 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// option acts on one option of n octets at off.
-func (a *arrival) option(kind byte, off, n int, unknownDrops bool) outcome {
+// option acts on one option of n octets at off that is not of type 0x31.
+func (a *arrival) option(kind byte, off, n int, unknownDrops bool) bool {
 	b := a.b
 	switch kind {
-	case option.OptMutable:
-		return a.ioam(off, n)
 	case option.OptImmutable:
 		if a.s.extras.DirectExport || a.s.extras.EdgeToEdge {
 			a.immutable(b[off : off+n])
 		}
-		o := a.unknown(kind, off, unknownDrops)
-		o.seen = n >= option.HeaderLen
-		return o
+		a.seen = a.seen || n >= option.HeaderLen
+		return a.unknown(kind, off, unknownDrops)
 	case optRouterAlert: // RFC 2711: two octets of value
 		if n != 4 {
-			return badHeader
+			return a.badHeader()
 		}
-		return outcome{}
+		return true
 	case optCALIPSO: // RFC 5570; no domain of interpretation is configured
 		if n < 8+2 {
-			return badHeader
+			return a.badHeader()
 		}
-		return outcome{}
+		return true
 	case optJumbo:
 		return a.jumbo(off, n)
 	}
@@ -136,16 +144,17 @@ func (a *arrival) option(kind byte, off, n int, unknownDrops bool) outcome {
 
 // ioam acts on option type 0x31. The order of the checks is what makes a
 // packet dropped, ignored or filled, and Linux's.
-func (a *arrival) ioam(off, n int) outcome {
+func (a *arrival) ioam(off, n int) bool {
+	a.seen = true
 	if off&3 != 0 {
-		return malformedIOAM // even where IOAM is disabled
+		return a.malformed() // even where IOAM is disabled
 	}
 	if !a.in.enabled {
 		a.n.counters.add(IgnoredDisabled)
-		return outcome{seen: true}
+		return true
 	}
 	if n < option.HeaderLen {
-		return malformedIOAM
+		return a.malformed()
 	}
 	opt := a.b[off : off+n : off+n]
 	switch option.Kind(opt[3]) {
@@ -157,76 +166,66 @@ func (a *arrival) ioam(off, n int) outcome {
 		}
 	case option.DirectExport, option.EdgeToEdge:
 		if a.immutable(opt) {
-			return outcome{seen: true}
+			return true
 		}
 	}
 	a.n.counters.add(IgnoredKind)
-	return outcome{seen: true}
+	return true
 }
 
 // trace acts on a pre-allocated trace.
-func (a *arrival) trace(t option.Trace) outcome {
+func (a *arrival) trace(t option.Trace) bool {
 	if len(t) < option.TraceLen || len(t) < option.TraceLen+4*t.Remaining() {
-		return malformedIOAM
+		return a.malformed()
 	}
 	typ := t.Type()
 	if a.s.extras.Seed && typ&option.Undefined != 0 {
 		a.n.counters.add(IgnoredKind)
-		return outcome{seen: true}
+		return true
 	}
 	if t.NodeLen() != typ.NodeLen() {
-		return malformedIOAM // before the namespace is known, overflow or not
+		return a.malformed() // before the namespace is known, overflow or not
 	}
 	ns := a.s.namespace(t.Namespace())
 	if ns == nil {
 		a.n.counters.add(IgnoredNamespace)
-		return outcome{seen: true}
+		return true
 	}
 	a.record(t, ns)
 	a.traceEvent(t)
 	if a.s.extras.Loopback && t.Loopback() {
 		a.loopBack(t)
 	}
-	return outcome{seen: true}
+	return true
 }
 
 // unknown acts on an option type nobody knows, by its top bits (RFC 8200
 // section 4.2).
-func (a *arrival) unknown(kind byte, off int, drops bool) outcome {
-	if drops {
-		return unknownOption
+func (a *arrival) unknown(kind byte, off int, drops bool) bool {
+	if class := kind >> 6; class == 0 && !drops {
+		return true
+	} else if drops || class == 1 || class == 3 && a.b[24] == 0xff {
+		a.o = outcome{reason: packet.OptionUnknown, counter: DropOptions}
+		return false
 	}
-	o := unknownOption
-	switch kind >> 6 {
-	case 0:
-		return outcome{}
-	case 1:
-		return o
-	case 3:
-		if a.b[24] == 0xff {
-			return o
-		}
-	}
-	o.icmp, o.code, o.pointer = true, codeUnknownOption, uint32(off)
-	return o
+	return a.problem(packet.OptionUnknown, codeUnknownOption, off)
 }
 
 // jumbo checks a jumbo payload option (RFC 2675 section 3).
-func (a *arrival) jumbo(off, n int) outcome {
+func (a *arrival) jumbo(off, n int) bool {
 	if n != 6 || off&3 != 2 {
-		return badHeader
+		return a.badHeader()
 	}
 	length := binary.BigEndian.Uint32(a.b[off+2:])
-	o := badHeader
 	switch {
 	case length <= 0xffff: // need not be jumbo
-		o.icmp, o.code, o.pointer = true, codeHeaderField, uint32(off+2)
+		return a.problem(packet.BadHeader, codeHeaderField, off+2)
 	case a.b[4] != 0 || a.b[5] != 0: // two lengths
-		o.icmp, o.code, o.pointer = true, codeHeaderField, uint32(off)
+		return a.problem(packet.BadHeader, codeHeaderField, off)
 	case int64(length) > int64(a.p.Len()-40):
-		o.truncated = true
-	default:
-		return outcome{}
+		a.badHeader()
+		a.o.truncated = true
+		return false
 	}
-	return o
+	return true
 }
