@@ -20,7 +20,7 @@ import (
 
 const (
 	maxBatch      = 64
-	maxBatchBytes = 256 << 10 // a few super-frames stay in the cache
+	maxBatchBytes = 128 << 10 // two or three super-frames stay in the cache
 )
 
 // reader is the state of a queue's reading goroutine.

@@ -7,9 +7,11 @@ import (
 )
 
 // The wrappers of package unix for readv and writev allocate, so these are
-// our own. Descriptors are non-blocking; the calls return soon, but they
-// carry a super-frame through the whole receive path of the kernel, so the
-// scheduler is told (Syscall, not RawSyscall).
+// our own, and they do not tell the scheduler (RawSyscall): a call carries at
+// most one super-frame through the kernel and never sleeps, since descriptors
+// are non-blocking. With Syscall the scheduler takes the processor away from
+// every call of more than 20 us and gives it back afterwards; that cost 20 %
+// of all CPU time per bit.
 
 func vector(b []byte) (v unix.Iovec) {
 	if len(b) > 0 {
@@ -21,7 +23,7 @@ func vector(b []byte) (v unix.Iovec) {
 
 func readv(fd int, bufs *[2][]byte) (int, error) {
 	iov := [2]unix.Iovec{vector(bufs[0]), vector(bufs[1])}
-	n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 2)
+	n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 2)
 	if errno != 0 {
 		return 0, errnoError(errno)
 	}
@@ -33,7 +35,7 @@ func writev(fd int, bufs [][]byte) error {
 	for i, b := range bufs {
 		iov[i] = vector(b)
 	}
-	_, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), uintptr(len(bufs)))
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), uintptr(len(bufs)))
 	if errno != 0 {
 		return errnoError(errno)
 	}
@@ -44,7 +46,7 @@ func write(fd int, b []byte) error {
 	if len(b) == 0 {
 		return unix.EINVAL
 	}
-	_, _, errno := unix.Syscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 	if errno != 0 {
 		return errnoError(errno)
 	}
