@@ -96,8 +96,8 @@ func (a *arrival) walk() bool {
 		} else if !a.option(kind, off, n, unknownDrops) {
 			return false
 		}
-		if a.s.extras.Incremental && len(a.b) != len(b) {
-			// The option has grown, and the header with it.
+		if a.s.extras.Incremental {
+			// The option may have grown, and the header with it.
 			b = a.b
 			n = int(b[off+1]) + 2
 			end = 40 + (int(b[41])+1)*8
