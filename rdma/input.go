@@ -3,6 +3,7 @@ package rdma
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync"
 
 	"taproom/rdma/roce"
 	"taproom/stack/packet"
@@ -36,11 +37,21 @@ type runReader struct {
 	scratch [scratchLen]byte
 }
 
+// reader is what Receive works with. It lives in a pool because its parts are
+// passed by pointer to what the compiler cannot follow.
+type reader struct {
+	x rxPacket
+	r runReader
+}
+
+var reading = sync.Pool{New: func() any { return new(reader) }}
+
 // Receive implements Receiver.
 func (d *Device) Receive(p *packet.Packet) {
-	var x rxPacket
-	var r runReader
-	if !r.open(p, &x) {
+	rd := reading.Get().(*reader)
+	defer reading.Put(rd)
+	x, r := &rd.x, &rd.r
+	if !r.open(p, x) {
 		d.unseen.malformed.Add(1)
 		return
 	}
@@ -67,7 +78,7 @@ func (d *Device) Receive(p *packet.Packet) {
 		}
 		qpn := x.BTH.DestQP()
 		if qpn == MulticastQPN {
-			d.multicast(&x)
+			d.multicast(x)
 			continue
 		}
 		if q == nil || q.num != qpn {
@@ -84,7 +95,7 @@ func (d *Device) Receive(p *packet.Packet) {
 				now = d.clock.Now()
 			}
 		}
-		q.input(&x, now)
+		q.input(x, now)
 	}
 	if q != nil {
 		q.mu.Unlock()
@@ -96,8 +107,9 @@ func (d *Device) Receive(p *packet.Packet) {
 func (r *runReader) open(p *packet.Packet, x *rxPacket) bool {
 	h := p.Head()
 	l := roce.IPv4Len
-	if len(h) > 0 && h[0]>>4 == 6 {
-		l, r.v6 = roce.IPv6Len, true
+	r.v6 = len(h) > 0 && h[0]>>4 == 6
+	if r.v6 {
+		l = roce.IPv6Len
 	}
 	if len(h) < l+roce.UDPLen {
 		if !p.Pull(l + roce.UDPLen) {

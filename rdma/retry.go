@@ -25,8 +25,9 @@ func (q *QP) wake(at, now int64) {
 	}
 	q.armedAt = 0
 	r := &q.req
+	due := r.rnrAt != 0 && now >= r.rnrAt || q.cong.paced && q.cong.ready(now)
 	if r.retryAt != 0 && now >= r.retryAt {
-		r.retryAt = 0
+		r.retryAt, due = 0, true
 		q.timeout(now)
 	}
 	next := int64(0)
@@ -39,7 +40,9 @@ func (q *QP) wake(at, now int64) {
 		q.arm(next)
 	}
 	q.mu.Unlock()
-	q.kick()
+	if due {
+		q.kick()
+	}
 }
 
 // timeout is the acknowledgement timer's end: nothing has been heard.
