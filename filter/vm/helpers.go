@@ -60,7 +60,7 @@ func (r *Run) invoke(fn, a, b, c, d, e uint64) (uint64, bool) {
 	if ok {
 		_, ok = r.cur.code.FuncAt(pc)
 	}
-	if !ok {
+	if !ok && !r.native { // to compiled code a function is its address
 		r.fail(fmt.Errorf("%w: %#x is not a function", ErrCall, fn))
 		return 0, false
 	}
@@ -80,7 +80,7 @@ func (r *Run) invoke(fn, a, b, c, d, e uint64) (uint64, bool) {
 	var v uint64
 	var err error
 	if r.native {
-		v, err = r.invokeNative(pc)
+		v, err = r.invokeNative(fn)
 	} else {
 		r.depth++
 		v, err = r.interpret(prog, pc)
@@ -94,11 +94,6 @@ func (r *Run) invoke(fn, a, b, c, d, e uint64) (uint64, bool) {
 	}
 	return v, true
 }
-
-func mapIndex(v uint64) (int, bool) { return code.MapIndex(v) }
-
-// innerBase is added to the indices of maps that were found in maps.
-const innerBase = 1 << 24
 
 // tailTarget answers bpf_tail_call: the program to go on with, or nil.
 func (r *Run) tailTarget(array, index uint64) *Prog {

@@ -9,7 +9,6 @@ import (
 
 	"taproom/filter/helper"
 	"taproom/filter/maps"
-	"taproom/filter/vm/code"
 )
 
 func init() {
@@ -60,20 +59,6 @@ func (r *Run) lookup(handle, key uint64, cpu int) uint64 {
 		return 0
 	}
 	return r.grant(v, m.Flags()&maps.RdOnlyProg == 0)
-}
-
-// innerHandle gives a map that was found in a map a handle for the rest of the run.
-func (r *Run) innerHandle(m *maps.Map) uint64 {
-	if m == nil {
-		return 0
-	}
-	for i, have := range r.inner {
-		if have == m {
-			return code.MapHandle + innerBase + uint64(i)
-		}
-	}
-	r.inner = append(r.inner, m)
-	return code.MapHandle + innerBase + uint64(len(r.inner)-1)
 }
 
 func mapUpdate(r *Run, handle, key, value, flags, _ uint64) uint64 {

@@ -1,7 +1,144 @@
 package vm
 
-import "errors"
+import (
+	"fmt"
+	"runtime"
 
-func (p *Prog) compile() error                     { return nil }
-func (r *Run) runNative(p *Prog) (uint64, error)   { return 0, errors.New("no") }
-func (r *Run) invokeNative(pc int) (uint64, error) { return 0, errors.New("no") }
+	"taproom/filter/vm/jit"
+)
+
+// compile makes machine code of a program, on machines that have a compiler.
+func (p *Prog) compile() error {
+	if !jit.Supported {
+		return nil
+	}
+	out, err := compileNative(jit.Source{
+		Code: p.code, Facts: p.code.Analyze(), Ctx: jit.Ctx(p.kind), Maps: p.maps,
+	})
+	if err != nil {
+		return err
+	}
+	c, err := jit.Map(out.Bytes)
+	if err != nil {
+		return err
+	}
+	p.native = &native{
+		code: c, entry: c.Addr(out.Entry),
+		returned: uint64(c.Addr(out.Returned)), unwind: uint64(c.Addr(out.Unwind)),
+	}
+	return nil
+}
+
+// runNative runs a compiled program from its start.
+func (r *Run) runNative(p *Prog) (uint64, error) {
+	r.native = true
+	st := r.st
+	st.SP = st.NativeTop()
+	st.Resume = uint64(p.native.entry)
+	v, err := r.native1(jit.Done)
+	runtime.KeepAlive(p)
+	return v, err
+}
+
+// native1 enters native code and serves its exits until it comes back with last: the
+// end of a program, or the return of a function that was called from Go.
+func (r *Run) native1(last uint64) (uint64, error) {
+	st := r.st
+	for {
+		exit := jit.Enter(st)
+		if exit >= jit.ExitHelper {
+			g := &st.Regs
+			var v uint64
+			if exit < jit.ExitKfunc {
+				v = r.call(int64(exit-jit.ExitHelper), g[1], g[2], g[3], g[4], g[5])
+			} else {
+				v = r.kfunc(int64(exit-jit.ExitKfunc), g[1], g[2], g[3], g[4], g[5])
+			}
+			g[0] = v
+			if r.err != nil {
+				return 0, r.nativeFault(r.err)
+			}
+			continue
+		}
+		if exit == last {
+			return st.Regs[0], nil
+		}
+		switch exit & jit.ExitMask {
+		case jit.ExitTailCall:
+			if v, done, err := r.nativeTailCall(exit&jit.InSubprogram != 0); err != nil || done {
+				return v, err
+			}
+		case jit.ExitAbs:
+			v, ok := r.packetWord(int64(int32(st.Spare[0])), int(exit>>8))
+			st.Regs[0] = v
+			if !ok {
+				st.Regs[0] = 0
+				if exit&jit.InSubprogram == 0 {
+					return 0, nil
+				}
+				st.Resume = r.cur.native.unwind
+			}
+		case jit.ExitBudget:
+			return 0, r.nativeFault(ErrBudget)
+		default:
+			return 0, r.nativeFault(fmt.Errorf("%w: exit %#x", ErrInsn, exit))
+		}
+	}
+}
+
+// nativeTailCall does a tail call that native code cannot do by itself. done says that
+// the program that was called has ended and v is the result of this one.
+func (r *Run) nativeTailCall(sub bool) (v uint64, done bool, err error) {
+	st := r.st
+	next := r.tailTarget(st.Regs[2], st.Regs[3])
+	switch {
+	case r.err != nil:
+		return 0, false, r.nativeFault(r.err)
+	case next == nil:
+		return 0, false, nil
+	case next.native != nil && !sub:
+		st.Resume = uint64(next.native.entry)
+		return 0, false, nil
+	}
+	// The other program takes the place of a subprogram, or is interpreted: run it to
+	// its end, and return its result from here.
+	if st.Regs[10]-8*jit.FrameSize < st.StackTop()-uint64(len(st.Stack)) {
+		return 0, false, r.nativeFault(fmt.Errorf("%w: too many frames", ErrCall))
+	}
+	saved, sp := st.Regs, st.SP
+	if next.native != nil {
+		st.Resume = uint64(next.native.entry)
+		v, err = r.native1(jit.Done)
+	} else {
+		cur := r.cur
+		r.native, r.cur = false, next
+		v, err = r.interpret(next, 0)
+		r.native, r.cur = true, cur
+	}
+	if err != nil || !sub {
+		return v, true, err
+	}
+	st.Regs, st.SP = saved, sp
+	st.Regs[0], st.Resume = v, r.cur.native.unwind
+	return 0, false, nil
+}
+
+// invokeNative calls the subprogram at address fn of compiled code; its arguments and
+// frame pointer are in the State.
+func (r *Run) invokeNative(fn uint64) (uint64, error) {
+	st := r.st
+	sp, resume := st.SP, st.Resume
+	st.PushNative(r.cur.native.returned)
+	st.Resume = fn
+	v, err := r.native1(jit.ExitReturned)
+	st.SP, st.Resume = sp, resume
+	return v, err
+}
+
+// nativeFault makes the error for a run that had to stop in compiled code.
+func (r *Run) nativeFault(err error) error {
+	if _, ok := err.(*Fault); ok {
+		return err
+	}
+	return &Fault{Prog: r.cur.src.Name, Insn: 0, Reg: -1, Err: err}
+}

@@ -33,15 +33,16 @@ type Options struct {
 
 // Prog is a program that is ready to run. It is safe for concurrent use.
 type Prog struct {
-	src    *ebpf.Program
-	code   *code.Code
-	maps   []*maps.Map
-	static regions // values that LD_IMM64 names; read only after New
-	kind   ctxKind
-	budget int64
-	id     uint32
-	refs   atomic.Int32
-	native *native // nil: interpreted
+	src     *ebpf.Program
+	code    *code.Code
+	maps    []*maps.Map
+	handles []*handle // of the maps
+	static  regions   // values that LD_IMM64 names; read only after New
+	kind    ctxKind
+	budget  int64
+	id      uint32
+	refs    atomic.Int32
+	native  *native // nil: interpreted
 	// writesCtx says that a compiled run may have changed the context.
 	writesCtx bool
 }
@@ -50,6 +51,8 @@ type Prog struct {
 type native struct {
 	code  *jit.Code
 	entry uintptr
+	// Addresses of two pieces of the code, see jit.Output.
+	returned, unwind uint64
 }
 
 // New prepares a program. It holds no reference on the program's maps beyond the
@@ -58,6 +61,9 @@ func New(src *ebpf.Program, o Options) (*Prog, error) {
 	p := &Prog{src: src, maps: src.Maps, budget: o.Budget, kind: kindOf(src.Type)}
 	if p.budget <= 0 {
 		p.budget = DefaultBudget
+	}
+	for _, m := range src.Maps {
+		p.handles = append(p.handles, newHandle(m))
 	}
 	kfuncs := make([]int64, len(src.Kfuncs))
 	for i, k := range src.Kfuncs {
@@ -68,7 +74,7 @@ func New(src *ebpf.Program, o Options) (*Prog, error) {
 	var err error
 	p.code, err = code.Decode(code.Source{
 		Insns: src.Insns,
-		Maps:  len(src.Maps),
+		Map:   p.handle,
 		Value: p.value,
 		Kfunc: func(i int) (int64, bool) {
 			if i < 0 || i >= len(kfuncs) {

@@ -36,9 +36,9 @@ type Run struct {
 	depth  int
 	frames [maxDepth]frame
 
-	pkt    region      // linear part of the packet
-	extra  regions     // map values, records and other memory handed out in this run
-	inner  []*maps.Map // maps found in maps, by handle
+	pkt    region    // linear part of the packet
+	extra  regions   // map values, records and other memory handed out in this run
+	inner  []*handle // maps found in maps, by this run or earlier ones
 	skb    *packet.Packet
 	env    Env
 	err    error // set by a helper to stop the run
@@ -112,6 +112,10 @@ func (r *Run) start(p *Prog) (uint64, error) {
 	st.Budget, st.TailCalls, st.Loops = p.budget, 0, maxLoops
 	st.Regs[1], st.Regs[10] = st.CtxAddr, st.StackTop()
 	r.cur, r.depth, r.dirty = p, 0, false
+	if len(r.inner) > maxInnerCache {
+		clear(r.inner) // the maps may be gone
+		r.inner = r.inner[:0]
+	}
 	var v uint64
 	var err error
 	if p.native != nil {
@@ -120,7 +124,7 @@ func (r *Run) start(p *Prog) (uint64, error) {
 		r.native = false
 		v, err = r.interpret(p, 0)
 	}
-	if len(r.extra.list)+len(r.inner)+len(r.rings) != 0 || r.err != nil {
+	if len(r.extra.list)+len(r.rings) != 0 || r.err != nil {
 		r.tidy()
 	}
 	return v, err
@@ -135,8 +139,6 @@ func (r *Run) tidy() {
 	clear(r.rings)
 	r.rings = r.rings[:0]
 	r.extra.reset()
-	clear(r.inner)
-	r.inner = r.inner[:0]
 	r.err = nil
 }
 
@@ -168,7 +170,7 @@ func (r *Run) reach(a, n uint64, write bool) unsafe.Pointer {
 
 // load reads n bytes for an interpreted load that missed the fast paths.
 func (r *Run) load(a, n uint64) (uint64, bool) {
-	if o := a - r.st.CtxAddr; o < jit.CtxSize {
+	if o := a - r.st.CtxAddr; o < jit.CtxSize && r.kind != ctxNone {
 		return r.loadCtx(o, n)
 	}
 	if p := r.reach(a, n, false); p != nil {
@@ -181,7 +183,7 @@ func (r *Run) load(a, n uint64) (uint64, bool) {
 }
 
 func (r *Run) store(a, n, v uint64) bool {
-	if o := a - r.st.CtxAddr; o < jit.CtxSize {
+	if o := a - r.st.CtxAddr; o < jit.CtxSize && r.kind != ctxNone {
 		return r.storeCtx(o, n, v)
 	}
 	p := r.reach(a, n, true)
@@ -245,16 +247,18 @@ func (r *Run) badAccess(p *Prog, pc int) error {
 	return p.fault(pc, int(reg), base, accessErr(in, base+uint64(int64(in.Off))))
 }
 
-// mapOf resolves a map handle, nil (and the run stopped) if it is none.
-func (r *Run) mapOf(v uint64) *maps.Map {
-	if i, ok := mapIndex(v); ok {
-		if i < len(r.cur.maps) {
-			return r.cur.maps[i]
-		}
-		if i -= innerBase; i >= 0 && i < len(r.inner) {
-			return r.inner[i]
-		}
+// Memory runs a program that has no context (type Unspec) on a piece of memory: R1 is
+// its address and R2 its length, both 0 without memory.
+func (r *Run) Memory(p *Prog, mem []byte) (uint64, error) {
+	r.skb, r.env, r.kind = nil, nil, ctxNone
+	r.pkt = region{}
+	st := r.st
+	st.CtxAddr = 0
+	defer func() { st.CtxAddr = addressOf(st.Ctx[:]) }()
+	st.Regs[2] = uint64(len(mem))
+	if len(mem) > 0 {
+		r.pkt = regionOf(mem, true)
+		st.CtxAddr = r.pkt.base
 	}
-	r.fail(fmt.Errorf("%w: %#x is not a map", ErrCall, v))
-	return nil
+	return r.start(p)
 }

@@ -6,7 +6,6 @@ import (
 	"syscall"
 	"time"
 
-	"taproom/filter/ebpf"
 	"taproom/stack/packet"
 )
 

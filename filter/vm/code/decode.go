@@ -19,7 +19,8 @@ type Source struct {
 	// Value returns the address of value 0 of the i-th map for LD_IMM64 of
 	// PseudoMapValue, and its size.
 	Value func(i int) (addr uint64, size uint32, ok bool)
-	Maps  int // number of maps
+	// Map returns the value that stands for the i-th map in a register.
+	Map func(i int) (handle uint64, ok bool)
 	// Kfunc returns the number under which CallKfunc finds the i-th function.
 	Kfunc func(i int) (id int64, ok bool)
 }

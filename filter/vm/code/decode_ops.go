@@ -218,10 +218,14 @@ func (d *decoder) ld(i int, w ebpf.Insn, in Insn) (Insn, error) {
 	case ebpf.PseudoImm:
 		in.Imm = int64(ebpf.Imm64(lo, hi))
 	case ebpf.PseudoMap:
-		if lo.Imm < 0 || int(lo.Imm) >= d.Maps {
+		if d.Map == nil {
 			return in, d.fail(i, "no map %d", lo.Imm)
 		}
-		in.Imm = MapHandle + int64(lo.Imm)
+		h, ok := d.Map(int(lo.Imm))
+		if !ok {
+			return in, d.fail(i, "no map %d", lo.Imm)
+		}
+		in.Imm, in.Off = int64(h), lo.Imm+1
 	case ebpf.PseudoMapValue:
 		if d.Value == nil {
 			return in, d.fail(i, "no map %d", lo.Imm)

@@ -60,7 +60,7 @@ const (
 	Swap16
 	Swap32
 	Swap64
-	LoadImm // Dst = Imm, a number or a handle
+	LoadImm // Dst = Imm; if it is a map's, Off is the index of the map plus one
 
 	Ja       // Off is the target
 	MayGoto  // Off is the target when the loop has run long enough
@@ -148,22 +148,13 @@ type Insn struct {
 	Op       Op
 	Dst, Src uint8 // 0 to 10
 	Off      int32 // of a memory operand in bytes, or the index of a jump target
-	Imm      int64 // sign-extended immediate, number of a helper, handle
+	Imm      int64 // sign-extended immediate, number of a helper, address
 }
 
-// Handles. A register that a program believes to hold the kernel's address of a
-// map or of a function holds one of these; no memory is ever mapped there, and
-// they are the same for interpreted and compiled code.
-const (
-	MapHandle  = 0x7f0b_0000_0000_0000 // + index into the program's maps
-	FuncHandle = 0x7f0f_0000_0000_0000 // + index of the function's first Insn
-	handleBits = 0xffff_0000_0000_0000
-)
-
-// MapIndex returns the map index of a map handle.
-func MapIndex(v uint64) (int, bool) {
-	return int(uint32(v)), v&^0xffff_ffff == MapHandle
-}
+// FuncHandle is what a register holds that a program believes to hold the address of
+// one of its functions: FuncHandle plus the index of the function's first Insn. No
+// memory is ever mapped there, and it is the same for interpreted and compiled code.
+const FuncHandle = 0x7f0f_0000_0000_0000
 
 // FuncIndex returns the instruction index of a function handle.
 func FuncIndex(v uint64) (int, bool) {

@@ -58,16 +58,22 @@ const (
 	OffSpare     = int32(unsafe.Offsetof(State{}.Spare))
 )
 
-// Exit codes. A value from ExitHelper on asks for helper Exit-ExitHelper, from
-// ExitKfunc on for a kfunc.
+// Exit codes. The low byte of those below ExitHelper says which; what is above it
+// depends on the code. From ExitHelper on the code asks for helper Exit-ExitHelper,
+// from ExitKfunc on for a kernel function.
 const (
 	Done         = iota // the program has ended, R0 is its result
 	ExitBudget          // the instruction budget is used up
 	ExitTailCall        // a tail call that needs Go: R1 to R3 are its arguments
-	ExitAbs             // packet load: Spare[0] offset, Spare[1] width
+	ExitAbs             // packet load from offset Spare[0]; width in the second byte
 	ExitReturned        // a function that Go called has returned
-	ExitHelper   = 0x1000
-	ExitKfunc    = 0x2000
+	ExitHelper   = 0x10000
+	ExitKfunc    = 0x20000
+
+	// InSubprogram is set in ExitTailCall and ExitAbs if it is not the entry function
+	// that exits.
+	InSubprogram = 0x80
+	ExitMask     = 0x7f
 )
 
 // StackTop is the frame pointer of the first frame.
@@ -78,4 +84,10 @@ func (s *State) StackTop() uint64 {
 // NativeTop is the native stack pointer at the start of a run, 16-byte aligned.
 func (s *State) NativeTop() uint64 {
 	return (uint64(uintptr(unsafe.Pointer(&s.Native))) + uint64(len(s.Native))) &^ 15
+}
+
+// PushNative pushes a return address onto the native stack.
+func (s *State) PushNative(pc uint64) {
+	s.SP -= 8
+	*(*uint64)(unsafe.Add(unsafe.Pointer(s), s.SP-uint64(uintptr(unsafe.Pointer(s))))) = pc
 }
