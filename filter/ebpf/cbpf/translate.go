@@ -50,8 +50,13 @@ func (f *Filter) Translate() (*ebpf.Program, error) {
 	tr.emit(ebpf.ClassALU64|ebpf.ALUMov|ebpf.SrcX, regCtx, regArg, 0, 0)
 	tr.emit(ebpf.ClassALU|ebpf.ALUMov, regA, 0, 0, 0)
 	tr.emit(ebpf.ClassALU|ebpf.ALUMov, regX, 0, 0, 0)
+	// Linux takes classic filters with dead code, but no eBPF programs with it.
+	live := reachable(f.insns)
 	for pc, i := range f.insns {
 		tr.start[pc] = len(tr.out)
+		if !live[pc] {
+			continue
+		}
 		if err := tr.insn(i, pc); err != nil {
 			return nil, fmt.Errorf("%w: instruction %d: %w", ErrNoTranslation, pc, err)
 		}
@@ -67,6 +72,24 @@ func (f *Filter) Translate() (*ebpf.Program, error) {
 		Type: ebpf.SocketFilter, License: "GPL", Insns: tr.out, Classic: true,
 		Funcs: []ebpf.Func{{Name: "filter"}},
 	}, nil
+}
+
+// reachable tells which instructions can run. Jumps only go forward.
+func reachable(insns []Insn) []bool {
+	live := make([]bool, len(insns)+1)
+	live[0] = true
+	for pc, i := range insns {
+		switch {
+		case !live[pc] || i.Code&7 == ClassRET:
+		case i.Code == ClassJMP|JmpA:
+			live[pc+1+int(i.K)] = true
+		case i.Code&7 == ClassJMP:
+			live[pc+1+int(i.JT)], live[pc+1+int(i.JF)] = true, true
+		default:
+			live[pc+1] = true
+		}
+	}
+	return live
 }
 
 type translator struct {
