@@ -109,7 +109,7 @@ func wantBindings(t *testing.T, n *ioam.Node, want map[uint32]int) {
 
 // TestSysctl writes what the recording wrote.
 func TestSysctl(t *testing.T) {
-	for _, file := range vectorFiles(t, "extras.json") {
+	for _, file := range ioamtest.VectorFiles(t, vectors, "extras.json") {
 		var f struct {
 			Sysctl []struct {
 				Key     string     `json:"key"`
@@ -118,7 +118,7 @@ func TestSysctl(t *testing.T) {
 				Result  string     `json:"result"`
 			} `json:"sysctl"`
 		}
-		readJSON(t, file, &f)
+		ioamtest.ReadJSON(t, file, &f)
 		for _, c := range f.Sysctl {
 			_, n := bare(t, ioam.Config{})
 			if got, err := n.Sysctl(c.Key); err != nil || got != c.Default {

@@ -53,7 +53,7 @@ func (n *Node) stamp(t option.Trace, received int64) {
 		c := d[4*(typ&beforeSum).NodeLen():]
 		sum := uint32(binary.BigEndian.Uint16(c)) + delayPending>>16 + delayPending&0xffff
 		sum += 2*0xffff - delay>>16 - delay&0xffff
-		binary.BigEndian.PutUint16(c, uint16(fold(sum)))
+		binary.BigEndian.PutUint16(c, packet.Fold(sum))
 	}
 	binary.BigEndian.PutUint32(d[at:], delay)
 }

@@ -45,13 +45,16 @@ func newLine(t *testing.T, config map[string]ioam.Config) *line {
 	e1 := add("e1", "a", "2001:db8:a::ff/64", "m", "2001:db8:1::1/64")
 	m := add("m", "e1", "2001:db8:1::2/64", "e2", "2001:db8:2::1/64")
 	e2 := add("e2", "m", "2001:db8:2::2/64", "b", "2001:db8:b::ff/64")
-	route := func(n *ioamtest.Node, s string) { n.Routes = append(n.Routes, parseRoute(n, s)) }
-	route(e1, "2001:db8:b::/64 via 2001:db8:1::2")
-	route(e1, "2001:db8:2::/64 via 2001:db8:1::2")
-	route(m, "2001:db8:a::/64 via 2001:db8:1::1")
-	route(m, "2001:db8:b::/64 via 2001:db8:2::2")
-	route(e2, "2001:db8:a::/64 via 2001:db8:2::1")
-	route(e2, "2001:db8:1::/64 via 2001:db8:2::1")
+	route := func(n *ioamtest.Node, prefix, via string) {
+		a := netip.MustParseAddr(via)
+		n.Routes = append(n.Routes, ioamtest.Route{Prefix: netip.MustParsePrefix(prefix), Via: a, Out: n.Route(hook.RouteQuery{Dst: a}).Out})
+	}
+	route(e1, "2001:db8:b::/64", "2001:db8:1::2")
+	route(e1, "2001:db8:2::/64", "2001:db8:1::2")
+	route(m, "2001:db8:a::/64", "2001:db8:1::1")
+	route(m, "2001:db8:b::/64", "2001:db8:2::2")
+	route(e2, "2001:db8:a::/64", "2001:db8:2::1")
+	route(e2, "2001:db8:1::/64", "2001:db8:2::1")
 	ioamtest.Link(e1, e1.IfaceByName("m"), m, m.IfaceByName("e1"))
 	ioamtest.Link(m, m.IfaceByName("e2"), e2, e2.IfaceByName("m"))
 	e1.IfaceByName("a").Wire = func(f []byte) { l.back = append(l.back, f) }

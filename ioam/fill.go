@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"taproom/ioam/option"
+	"taproom/stack/packet"
 )
 
 // record adds this node's data to a valid pre-allocated trace of a known
@@ -169,31 +170,12 @@ func (a *arrival) transitDelay() uint32 {
 // a transport checksum over it stays right. The remaining length has been
 // counted down already; by how much follows from the length of the data.
 func (a *arrival) fillNeutral(t option.Trace, d []byte, typ option.Type, ns *namespace) {
-	before := sum16(0, d) + uint32(len(d)/4)
+	before := packet.Fold(packet.Sum(0, d) + uint32(len(d)/4))
 	a.fill(d, typ, ns)
 	off := 4 * (typ & (option.HopNode | option.Interfaces | option.Seconds | option.Fraction |
 		option.TransitDelay | option.Data | option.QueueDepth)).NodeLen()
 	binary.BigEndian.PutUint32(d[off:], 0)
-	after := sum16(0, d)
 	// before - after, in ones' complement.
-	diff := fold(fold(before) + 0xffff - fold(after))
-	binary.BigEndian.PutUint16(d[off:], uint16(diff))
-}
-
-// sum16 adds the 16-bit words of b.
-func sum16(sum uint32, b []byte) uint32 {
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint32(binary.BigEndian.Uint16(b))
-	}
-	if len(b) == 1 {
-		sum += uint32(b[0]) << 8
-	}
-	return sum
-}
-
-func fold(sum uint32) uint32 {
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return sum
+	diff := uint32(before) + uint32(^packet.Fold(packet.Sum(0, d)))
+	binary.BigEndian.PutUint16(d[off:], packet.Fold(diff))
 }

@@ -75,7 +75,7 @@ func (n *Node) sendError(p *hook.Packet, group bool, typ, code uint8, word uint3
 	h[40], h[41] = typ, code
 	binary.BigEndian.PutUint32(h[44:], word)
 	p.CopyTo(h[48:], 0)
-	binary.BigEndian.PutUint16(h[42:], checksum6(h, packet.ProtoICMPv6, h[40:]))
+	binary.BigEndian.PutUint16(h[42:], ^packet.Fold(packet.Sum(packet.PseudoSum(h, packet.ProtoICMPv6, 8+quote), h[40:])))
 	e.Proto, e.Local = packet.EtherIPv6, true
 	e.SetL3(0)
 	e.SetL4(40)
@@ -91,11 +91,4 @@ func isICMPError(p *hook.Packet) bool {
 	}
 	var typ [1]byte
 	return p.CopyTo(typ[:], t.Offset) == 1 && (typ[0] < firstInformational || typ[0] == typeRedirect)
-}
-
-// checksum6 is the checksum of a transport header and payload in an IPv6
-// packet (RFC 8200 section 8.1), with the checksum field counted as it is.
-func checksum6(ip []byte, proto uint8, payload []byte) uint16 {
-	sum := sum16(uint32(len(payload))+uint32(proto), ip[8:40])
-	return ^uint16(fold(sum16(sum, payload)))
 }

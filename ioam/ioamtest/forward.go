@@ -160,7 +160,7 @@ func (n *Node) post(p *packet.Packet, r hook.Route) {
 		n.dropped(p, packet.TooBig)
 		return
 	}
-	complete(p)
+	p.CompleteChecksum()
 	for _, f := range fragments(p, r.MTU) {
 		n.link(f, r)
 	}
@@ -222,7 +222,7 @@ func (n *Node) Transmit(ifindex int, p *packet.Packet) error {
 		return hook.ErrDropped
 	}
 	if !i.Offload {
-		complete(p)
+		p.CompleteChecksum()
 	}
 	p.Linearize()
 	frame := append([]byte(nil), p.Head()...)

@@ -86,22 +86,6 @@ func (n *Node) SendUDP(src, dst netip.AddrPort, payload []byte) error {
 	return n.Send(p)
 }
 
-// complete finishes a partial checksum.
-func complete(p *packet.Packet) {
-	start, off, ok := p.PartialChecksum()
-	if !ok {
-		return
-	}
-	p.Linearize()
-	b := p.Head()[start:]
-	v := ^fold(sum16(0, b))
-	if v == 0 {
-		v = 0xffff // zero would mean no checksum
-	}
-	binary.BigEndian.PutUint16(b[off:], v)
-	p.CsumPartial = false
-}
-
 // datagram makes an IPv6 packet and completes the checksum at offset csum of
 // the body.
 func datagram(src, dst netip.Addr, proto, hops uint8, body []byte, csum int) *packet.Packet {
@@ -149,24 +133,7 @@ func addr(b []byte) netip.Addr { return netip.AddrFrom16([16]byte(b)) }
 // checksum is the checksum of a transport header and payload, zero if a
 // received one is right.
 func checksum(ip []byte, proto uint8, body []byte) uint16 {
-	return ^fold(sum16(sum16(uint32(len(body))+uint32(proto), ip[8:40]), body))
-}
-
-func sum16(sum uint32, b []byte) uint32 {
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint32(binary.BigEndian.Uint16(b))
-	}
-	if len(b) == 1 {
-		sum += uint32(b[0]) << 8
-	}
-	return sum
-}
-
-func fold(sum uint32) uint16 {
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return uint16(sum)
+	return ^packet.Fold(packet.Sum(packet.PseudoSum(ip, proto, len(body)), body))
 }
 
 // ValidICMP reports whether the ICMPv6 checksum of a frame without extension

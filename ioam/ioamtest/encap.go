@@ -1,11 +1,11 @@
-package ioam_test
+package ioamtest
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,9 +13,6 @@ import (
 	"time"
 
 	"taproom/ioam"
-	"taproom/ioam/ioamtest"
-	"taproom/ioam/option"
-	"taproom/stack/hook"
 )
 
 type encapFile struct {
@@ -28,20 +25,10 @@ type encapFile struct {
 		Addr    map[string]string    `json:"addr"`
 		Routes  []string             `json:"routes"`
 
-		Namespaces []ioamNamespace `json:"namespaces"`
-		Schemas    []struct {
-			ID   uint32   `json:"id"`
-			Data hexBytes `json:"data"`
-		} `json:"schemas"`
+		Namespaces []namespaceVector `json:"namespaces"`
+		Schemas    []schemaVector    `json:"schemas"`
 	} `json:"node"`
 	Vectors []encapVector `json:"vectors"`
-}
-
-type ioamNamespace struct {
-	ID     uint16  `json:"id"`
-	Data   *uint32 `json:"data"`
-	Wide   *uint64 `json:"wide"`
-	Schema *uint32 `json:"schema"`
 }
 
 type encapVector struct {
@@ -73,15 +60,17 @@ type encapVector struct {
 	} `json:"packets"`
 }
 
-func TestVectorsEncap(t *testing.T) {
+// RunEncap runs every case of the files encap-vectors-*.json below root on
+// machines of a maker: packets into an encapsulating route.
+func RunEncap(t *testing.T, root string, make Maker) {
 	ok, total, cases := 0, 0, 0
-	for _, file := range vectorFiles(t, "encap-vectors-*.json") {
+	for _, file := range VectorFiles(t, root, "encap-vectors-*.json") {
 		var f encapFile
-		readJSON(t, file, &f)
+		ReadJSON(t, file, &f)
 		for i := range f.Vectors {
 			v := &f.Vectors[i]
 			cases++
-			n, err := runEncap(t, &f, v)
+			n, err := runEncap(&f, v, make)
 			ok += n
 			total += max(len(v.Packets), 1)
 			if err != nil {
@@ -94,7 +83,7 @@ func TestVectorsEncap(t *testing.T) {
 
 // runEncap makes the route and sends the packets; it returns how many did as
 // recorded, a refused route counting as one.
-func runEncap(t *testing.T, f *encapFile, v *encapVector) (int, error) {
+func runEncap(f *encapFile, v *encapVector, make Maker) (int, error) {
 	attrs, err := v.attrs()
 	if err != nil {
 		return 0, err
@@ -112,7 +101,11 @@ func runEncap(t *testing.T, f *encapFile, v *encapVector) (int, error) {
 		return 0, err
 	}
 	now := time.Now()
-	r := newEncapper(t, f, &now)
+	r, err := newEncapper(f, &now, make)
+	if err != nil {
+		return 0, err
+	}
+	defer r.close()
 	if err := r.ioam.AddTunnel(tunnel); err != nil {
 		return 0, err
 	}
@@ -196,145 +189,63 @@ func sameFragmentID(got [][]byte, want []hexBytes) {
 	}
 }
 
-// attrs are the netlink attributes of the case's route. Cases about refusals
-// are told by their description only: the usual route with one thing wrong.
-func (v *encapVector) attrs() (ioam.EncapAttrs, error) {
-	r := v.Route
-	if r.Type == "" {
-		return describedAttrs(v.Desc)
-	}
-	var a ioam.EncapAttrs
-	if m, ok := map[string]uint8{"inline": 1, "encap": 2, "auto": 3}[r.Mode]; ok {
-		a.Mode = &m
-	}
-	typ, err := strconv.ParseUint(r.Type, 16, 24)
-	if err != nil {
-		return a, err
-	}
-	a.Trace = traceAttr(option.Type(typ), r.Remlen, r.NS)
-	a.FreqK, a.FreqN = r.K, r.N
-	if r.Dst != "" {
-		a.Dst = new(netip.MustParseAddr(r.Dst))
-	}
-	if r.Src != "" {
-		a.Src = new(netip.MustParseAddr(r.Src))
-	}
-	return a, nil
-}
-
-func traceAttr(t option.Type, words int, ns uint16) []byte {
-	b := make([]byte, 8)
-	binary.BigEndian.PutUint16(b, ns)
-	b[2] = byte(t.NodeLen() << 3)
-	b[3] = byte(words)
-	binary.BigEndian.PutUint32(b[4:], uint32(t)<<8)
-	return b
-}
-
-func describedAttrs(desc string) (ioam.EncapAttrs, error) {
-	inline, encap, auto := uint8(1), uint8(2), uint8(3)
-	dst, src, none := netip.MustParseAddr("2001:db8:c::1"), netip.MustParseAddr("2001:db8:a::2"), netip.IPv6Unspecified()
-	a := ioam.EncapAttrs{Mode: &inline, Trace: traceAttr(0xc00000, 8, 123)}
-	u32 := func(v uint32) *uint32 { return &v }
-	w := strings.Fields(desc)
-	num := func() int {
-		n, _ := strconv.Atoi(w[len(w)-1])
-		return n
-	}
-	switch {
-	case desc == "no trace":
-		a.Trace = nil
-	case desc == "type 0":
-		a.Trace = traceAttr(0, 8, 123)
-	case w[0] == "remlen":
-		a.Trace = traceAttr(0xc00000, num(), 123)
-	case w[0] == "bit":
-		a.Trace = traceAttr(0xc00000|1<<(23-num()), 8, 123)
-	case strings.HasPrefix(desc, "nodelen given wrong"):
-		a.Trace[2] = 0x38
-	case desc == "overflow preset":
-		a.Trace[2] |= 0x04
-	case desc == "trace reserved octet":
-		a.Trace[7] = 0x7e
-	case w[0] == "mode":
-		m := uint8(num())
-		a.Mode = &m
-	case desc == "encap without dst":
-		a.Mode = &encap
-	case desc == "auto without dst":
-		a.Mode = &auto
-	case desc == "inline with dst":
-		a.Dst = &dst
-	case desc == "inline with src":
-		a.Src = &src
-	case desc == "encap dst ::":
-		a.Mode, a.Dst = &encap, &none
-	case desc == "encap src ::":
-		a.Mode, a.Dst, a.Src = &encap, &dst, &none
-	case desc == "freq k without n":
-		a.FreqK = u32(1)
-	case desc == "freq n without k":
-		a.FreqN = u32(1)
-	case desc == "freq k>n":
-		a.FreqK, a.FreqN = u32(3), u32(2)
-	case strings.HasPrefix(desc, "freq k="):
-		k, _ := strconv.Atoi(desc[len("freq k="):])
-		a.FreqK, a.FreqN = u32(uint32(k)), u32(1)
-	case strings.HasPrefix(desc, "freq n="):
-		n, _ := strconv.Atoi(desc[len("freq n="):])
-		a.FreqK, a.FreqN = u32(1), u32(uint32(n))
-	case w[0] == "trace" && w[2] == "octets":
-		n, _ := strconv.Atoi(w[1])
-		a.Trace = make([]byte, n)
-	default:
-		return a, fmt.Errorf("no route is known for the description %q", desc)
-	}
-	return a, nil
-}
-
 // encapper is the node of an encapsulation file between its two neighbours.
 type encapper struct {
-	node      *ioamtest.Node
+	Machine
+	spec      Spec
 	ioam      *ioam.Node
 	events    *ioam.Subscription
 	out, back [][]byte
 }
 
-func newEncapper(t *testing.T, f *encapFile, now *time.Time) *encapper {
-	n := ioamtest.NewNode("R", func() time.Time { return *now })
-	r := &encapper{node: n}
-	c := ioam.Config{NodeID: &f.Node.ID, NodeIDWide: &f.Node.IDWide, Interfaces: make(map[int]ioam.Interface), ErrorRate: -1}
-	for _, name := range []string{"in0", "out1"} {
-		i := n.AddIface(name, must(net.ParseMAC(f.MAC[name])), netip.MustParsePrefix(f.Node.Addr[name]))
-		ids := f.Node.Ifs[name]
-		ic := ioam.Interface{ID: new(uint16(ids[0])), IDWide: &ids[1]}
-		for _, e := range f.Node.Enabled {
-			ic.Enabled = ic.Enabled || e == name
-		}
-		c.Interfaces[i.Index] = ic
-	}
-	n.IfaceByName("out1").Offload = true // the recording was made behind a veth
-	n.IfaceByName("in0").Wire = func(b []byte) { r.back = append(r.back, b) }
-	n.IfaceByName("out1").Wire = func(b []byte) { r.out = append(r.out, b) }
+func newEncapper(f *encapFile, now *time.Time, maker Maker) (*encapper, error) {
+	r := &encapper{}
+	s := &r.spec
 	// The neighbours' addresses are the only ones of their links that packets go to.
-	n.MACs[netip.MustParseAddr("2001:db8:a::1")] = must(net.ParseMAC(f.MAC["h0"]))
-	n.MACs[netip.MustParseAddr("2001:db8:12::2")] = must(net.ParseMAC(f.MAC["s0"]))
+	*s = Spec{Name: "R", Now: func() time.Time { return *now }, MACs: map[netip.Addr]net.HardwareAddr{
+		netip.MustParseAddr("2001:db8:a::1"):  must(net.ParseMAC(f.MAC["h0"])),
+		netip.MustParseAddr("2001:db8:12::2"): must(net.ParseMAC(f.MAC["s0"])),
+	}}
+	c := ioam.Config{NodeID: &f.Node.ID, NodeIDWide: &f.Node.IDWide, Interfaces: make(map[int]ioam.Interface), ErrorRate: -1}
+	for i, name := range []string{"in0", "out1"} {
+		s.Ifaces = append(s.Ifaces, IfaceSpec{
+			Name: name, MAC: must(net.ParseMAC(f.MAC[name])), Addrs: []netip.Prefix{netip.MustParsePrefix(f.Node.Addr[name])},
+		})
+		ids := f.Node.Ifs[name]
+		c.Interfaces[i+1] = ioam.Interface{ID: ioam.ID16(uint16(ids[0])), IDWide: &ids[1], Enabled: slices.Contains(f.Node.Enabled, name)}
+	}
+	s.Ifaces[0].Out = func(b []byte) { r.back = append(r.back, b) }
+	s.Ifaces[1].Out = func(b []byte) { r.out = append(r.out, b) }
+	s.Ifaces[1].Offload = true // the recording was made behind a veth
 	for _, route := range f.Node.Routes {
 		route, via, encap := strings.Cut(strings.ReplaceAll(route, ",", ""), " = the encap route")
 		if encap {
 			route += via
 		}
-		n.Routes = append(n.Routes, parseRoute(n, route))
+		s.Routes = append(s.Routes, s.parseRoute(route))
 	}
-	for _, s := range f.Node.Schemas {
-		c.Schemas = append(c.Schemas, ioam.Schema{ID: s.ID, Data: s.Data})
+	for _, sc := range f.Node.Schemas {
+		c.Schemas = append(c.Schemas, ioam.Schema{ID: sc.ID, Data: sc.Data})
 	}
 	for _, ns := range f.Node.Namespaces {
 		c.Namespaces = append(c.Namespaces, ioam.Namespace(ns))
 	}
-	r.ioam = must(ioam.Attach(n, c))
+	var err error
+	if r.Machine, err = maker(*s); err != nil {
+		return nil, err
+	}
+	if r.ioam, err = ioam.Attach(r.Machine, c); err != nil {
+		return nil, err
+	}
 	r.events = r.ioam.Subscribe(16)
-	return r
+	return r, nil
+}
+
+func (r *encapper) close() {
+	r.ioam.Close()
+	if c, ok := r.Machine.(interface{ Close() }); ok {
+		c.Close()
+	}
 }
 
 // send lets a frame come in, or a socket send: "local" the usual payload,
@@ -342,15 +253,13 @@ func newEncapper(t *testing.T, f *encapFile, now *time.Time) *encapper {
 func (r *encapper) send(in string, frame []byte) error {
 	size, local := strings.CutPrefix(in, "local")
 	if !local {
-		r.node.Input(r.node.IfaceByName("in0").Index, frame)
+		r.Input(r.spec.ifindex("in0"), frame)
 		return nil
 	}
 	payload := []byte("taproom-encap")
 	if size != "" {
 		payload = make([]byte, must(strconv.Atoi(size)))
 	}
-	src := r.node.IfaceByName("out1").Addrs[0].Addr()
-	return r.node.SendUDP(netip.AddrPortFrom(src, 40001), netip.MustParseAddrPort("[2001:db8:b::9]:9999"), payload)
+	src := r.spec.Ifaces[1].Addrs[0].Addr()
+	return r.SendUDP(netip.AddrPortFrom(src, 40001), netip.MustParseAddrPort("[2001:db8:b::9]:9999"), payload)
 }
-
-var _ hook.Host = (*ioamtest.Node)(nil)
