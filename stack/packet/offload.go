@@ -117,7 +117,7 @@ func (p *Packet) PrepareGSO() error {
 		return ErrNotSegmentable
 	}
 	payload := p.Len() - h.payload
-	if payload > 65535 { // more than any IP length can say
+	if !p.sizesPlausible(payload) {
 		return ErrNotSegmentable
 	}
 	p.SetL3(h.l3)
@@ -131,6 +131,17 @@ func (p *Packet) PrepareGSO() error {
 	}
 	p.GSO.Segs = uint16((payload + int(p.GSO.Size) - 1) / int(p.GSO.Size))
 	return nil
+}
+
+// MaxSegments is how many segments a super-frame may have. The smallest MSS
+// that TCP uses needs 2000 for 64 KiB; what has many more is meant to keep us
+// busy.
+const MaxSegments = 8192
+
+// sizesPlausible reports whether a payload fits an IP packet and makes no
+// absurd number of segments.
+func (p *Packet) sizesPlausible(payload int) bool {
+	return payload <= 65535 && payload <= MaxSegments*int(p.GSO.Size)
 }
 
 // makePartial replaces the transport checksum by the sum of the

@@ -42,7 +42,7 @@ type Segmenter struct {
 // ErrNotSegmentable if the bytes are not what p.GSO says.
 func (p *Packet) Segmenter(complete bool) (Segmenter, error) {
 	h, ok := p.parseHeaders()
-	if !ok || !h.matches(p.GSO.Type) || p.GSO.Size == 0 {
+	if !ok || !h.matches(p.GSO.Type) || p.GSO.Size == 0 || !p.sizesPlausible(p.Len()-h.payload) {
 		return Segmenter{}, ErrNotSegmentable
 	}
 	b := p.Head()

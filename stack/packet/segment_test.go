@@ -113,6 +113,7 @@ func TestNotSegmentable(t *testing.T) {
 		"data offset":       func(p *Packet) { p.Head()[14+20+12] = 0x40 },
 		"checksum place":    func(p *Packet) { p.SetPartialChecksum(34, 6) },
 		"checksum start":    func(p *Packet) { p.SetPartialChecksum(30, 16) },
+		"absurd size":       func(p *Packet) { p.Extend(30000); p.GSO.Size = 1 },
 		"empty":             func(p *Packet) { p.Truncate(0) },
 	} {
 		p := flows["TCPv4"].super(payloadOf(3000), 1000)

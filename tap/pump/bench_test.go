@@ -38,6 +38,7 @@ func BenchmarkTCP(b *testing.B) {
 			n    int
 		}{
 			{"vnet", tap.Options{}, 1},
+			{"vnet-GRO", tap.Options{GRO: true}, 1},
 			{"vnet-4streams", tap.Options{}, 4},
 			{"vnet-2queues-4streams", tap.Options{Queues: 2}, 4},
 			{"plain", tap.Options{Offloads: &tap.Offloads{}}, 1},
@@ -66,9 +67,17 @@ func BenchmarkTCP(b *testing.B) {
 // BenchmarkUDP is the packet rate and the CPU a packet costs.
 func BenchmarkUDP(b *testing.B) {
 	for _, size := range []int{64, 1400} {
-		for _, queues := range []int{1, 2} {
-			b.Run(fmt.Sprintf("size=%d/queues=%d", size, queues), func(b *testing.B) {
-				from, to := joined(b, tap.Options{Queues: queues})
+		for _, bb := range []struct {
+			name string
+			o    tap.Options
+		}{
+			{"vnet", tap.Options{}},
+			{"vnet-GRO", tap.Options{GRO: true}},
+			{"vnet-2queues", tap.Options{Queues: 2}},
+			{"plain", tap.Options{Offloads: &tap.Offloads{}}},
+		} {
+			b.Run(fmt.Sprintf("size=%d/%s", size, bb.name), func(b *testing.B) {
+				from, to := joined(b, bb.o)
 				for b.Loop() {
 					before := from.Device.Stats().Rx
 					r, err := Load{From: from.Namespace, To: to.Namespace, Addr: to.Addr4, UDP: true, Size: size}.Run()
