@@ -59,8 +59,16 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 
 // hello reads the agent's first message: its namespace.
 func (a *agent) hello() (*os.File, error) {
-	ans, files, err := a.receive()
+	b, files, err := receive(a.conn)
 	if err != nil {
+		return nil, fmt.Errorf("netns: agent did not start: %w", err)
+	}
+	if len(b) == 2 && len(files) == 0 { // it did not even get to exec
+		return nil, childFailure(b, "the agent")
+	}
+	ans, err := decode(b)
+	if err != nil {
+		closeAll(files)
 		return nil, fmt.Errorf("netns: agent did not start: %w", err)
 	}
 	if err := ans.err(); err != nil {
@@ -94,16 +102,23 @@ func (a *agent) call(op string, args json.RawMessage) (json.RawMessage, []*os.Fi
 }
 
 func (a *agent) receive() (answer, []*os.File, error) {
-	var ans answer
 	b, files, err := receive(a.conn)
-	if err == nil {
-		err = json.Unmarshal(b, &ans)
+	if err != nil {
+		return answer{}, nil, err
 	}
+	ans, err := decode(b)
 	if err != nil {
 		closeAll(files)
 		return ans, nil, err
 	}
 	return ans, files, nil
+}
+
+func decode(b []byte) (ans answer, err error) {
+	if err := json.Unmarshal(b, &ans); err != nil {
+		return ans, fmt.Errorf("netns: answer: %w", err)
+	}
+	return ans, nil
 }
 
 func (a *agent) close() {

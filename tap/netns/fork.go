@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"fmt"
 	"syscall"
 	"unsafe"
 )
@@ -38,6 +39,7 @@ type inside struct {
 	report    int   // where a failure is written: stage and errno, one byte each
 	argv0     *byte // the program
 	argv, env **byte
+	leash     bool // killed when the calling thread dies
 }
 
 type (
@@ -49,16 +51,16 @@ type (
 )
 
 const (
-	capVersion3     = 0x20080522
-	sysSetns        = 308
-	cloneNewUser    = 0x10000000
-	cloneNewNet     = 0x40000000
-	prCapAmbient    = 47
-	prAmbientRaise  = 2
-	lastCapability  = 40
-	controlFD       = 3
-	fSetFD          = 2
-	allCapabilities = ^uint32(0)
+	capVersion3    = 0x20080522
+	sysSetns       = 308
+	cloneNewUser   = 0x10000000
+	cloneNewNet    = 0x40000000
+	prSetDeathSig  = 1
+	prCapAmbient   = 47
+	prAmbientRaise = 2
+	lastCapability = 40
+	controlFD      = 3
+	fSetFD         = 2
 )
 
 // fork starts the program of c inside its namespaces and returns its process
@@ -107,6 +109,9 @@ func fork(c *inside) (pid int, errno syscall.Errno) {
 			syscall.RawSyscall6(syscall.SYS_PRCTL, prCapAmbient, prAmbientRaise, i, 0, 0, 0)
 		}
 	}
+	if c.leash { // after the identity has changed, which would undo it
+		syscall.RawSyscall6(syscall.SYS_PRCTL, prSetDeathSig, uintptr(syscall.SIGKILL), 0, 0, 0, 0)
+	}
 	if c.ctl >= 0 {
 		if c.ctl == controlFD {
 			syscall.RawSyscall(syscall.SYS_FCNTL, controlFD, fSetFD, 0)
@@ -123,4 +128,13 @@ fail:
 	for {
 		syscall.RawSyscall(syscall.SYS_EXIT, 126, 0, 0)
 	}
+}
+
+// childFailure is the error that the two bytes of a failing child mean.
+func childFailure(b []byte, program string) error {
+	what := "start"
+	if int(b[0]) < len(stageNames) && b[0] > 0 {
+		what = stageNames[b[0]]
+	}
+	return fmt.Errorf("netns: cannot %s for %s: %w", what, program, syscall.Errno(b[1]))
 }

@@ -30,14 +30,18 @@ func Init() {
 	if !ok {
 		return
 	}
-	if err := life(mode, parent); err != nil {
+	parent, descriptors, _ := strings.Cut(parent, ":")
+	if err := life(mode, parent, descriptors); err != nil {
 		fmt.Fprintln(os.Stderr, "taproom agent:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func life(mode, parent string) error {
+func life(mode, parent, descriptors string) error {
+	if mode == modeExec {
+		return guard(descriptors)
+	}
 	// Die with the parent. It may have died before this took effect, so look.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("netns: prctl(PR_SET_PDEATHSIG): %w", err)

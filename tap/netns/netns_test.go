@@ -1,7 +1,9 @@
 package netns
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"testing"
@@ -179,4 +181,13 @@ func descriptors(t *testing.T) int {
 		t.Skip("needs /proc/self/fd: ", err)
 	}
 	return len(d)
+}
+
+const opTestPID = "test.pid"
+
+func init() {
+	Register(opTestPID, func(json.RawMessage) (any, []*os.File, error) {
+		fmt.Fprintln(os.Stderr, "agent", os.Getpid())
+		return nil, nil, nil
+	})
 }
