@@ -113,7 +113,7 @@ func (c *compiler) lookupRoutine(m *maps.Map) {
 
 // hashKey emits the hash of the n bytes at rsi: into rcx. See maps.Layout.
 func (c *compiler) hashKey(l maps.Layout, n int32) {
-	c.movImm(rcx, l.Seed[0]^uint64(n))
+	c.movImm(rcx, l.Seed[0])
 	c.movImm(r11, l.Seed[1])
 	for off := int32(0); off < n; off += 16 {
 		c.keyWord(rax, off, n)
@@ -128,7 +128,7 @@ func (c *compiler) hashKey(l maps.Layout, n int32) {
 		}
 		c.fold()
 	}
-	if n > 16 {
+	if n > 8 {
 		c.movImm(r11, l.Seed[2])
 		c.rr(true, 0x31, r11, rcx)
 		c.movImm(rax, l.Seed[3])
