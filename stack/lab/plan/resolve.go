@@ -213,3 +213,26 @@ func (r *Resolved) interfaces(room string) []spec.Endpoint {
 	slices.SortFunc(out, func(a, b spec.Endpoint) int { return strings.Compare(a.Interface, b.Interface) })
 	return out
 }
+
+// Room are the addresses of a room: lo's first, then by interface name.
+func (r *Resolved) Room(room string) []netip.Prefix {
+	out := slices.Clone(r.Addresses[spec.Endpoint{Room: room, Interface: "lo"}])
+	for _, at := range r.interfaces(room) {
+		if at.Interface != "lo" {
+			out = append(out, r.Addresses[at]...)
+		}
+	}
+	return out
+}
+
+// Owner is the room that has an address, empty if none does.
+func (r *Resolved) Owner(a netip.Addr) string {
+	for at, addresses := range r.Addresses {
+		for _, p := range addresses {
+			if p.Addr() == a.WithZone("") {
+				return at.Room
+			}
+		}
+	}
+	return ""
+}
