@@ -3,18 +3,17 @@ package cbpf
 import (
 	"encoding/binary"
 	"math/rand/v2"
+
+	"taproom/stack/packet"
 )
 
 // Meta is what a filter can ask about a packet beside its bytes. A nil Meta is a
 // plain Ethernet frame: the network header follows 14 bytes, the protocol is the
-// frame's. A Meta serves one run at a time.
+// frame's.
 type Meta struct {
-	// Len is the packet's length if more than the linear bytes; 0 means that the
-	// data given to Run is all.
-	Len int
-	// Load reads bytes beyond the linear ones; nil if there are none. It reports
-	// whether b could be filled from offset off of the packet.
-	Load func(off int, b []byte) bool
+	// Rest is the packet that the data given to Run is the linear start of; nil
+	// means that the data is all.
+	Rest *packet.Packet
 
 	// NetHeader and MACHeader are the offsets in the data of the network header
 	// and the link-layer header.
@@ -33,9 +32,34 @@ type Meta struct {
 	VLANTag  uint16
 	VLANTPID uint16 // host order
 	Rand     func() uint32
-
-	scratch [4]byte // for Load, so that a run allocates nothing
 }
+
+// MetaOf describes a packet of a node, for runs over its Head.
+func MetaOf(p *packet.Packet) Meta {
+	m := Meta{
+		Protocol: p.Proto, PktType: uint8(p.Type), Ifindex: uint32(p.Out), HWType: 1, Mark: p.Mark,
+		Queue: p.Queue, Hash: p.Hash, VLAN: p.VLAN.Present, VLANTag: p.VLAN.TCI, VLANTPID: p.VLAN.Proto,
+	}
+	if p.Out == 0 {
+		m.Ifindex = uint32(p.In)
+	}
+	if len(p.Frags()) > 0 {
+		m.Rest = p
+	}
+	m.NetHeader, m.MACHeader = absent, absent
+	if off, ok := p.L3(); ok {
+		m.NetHeader = off
+	}
+	if off, ok := p.MAC(); ok {
+		m.MACHeader = off
+	}
+	return m
+}
+
+// absent as a header's offset makes every load relative to it fail.
+const absent = -1 << 40
+
+func (m *Meta) linear() bool { return m.Rest == nil }
 
 // ethernet is the Meta of a bare frame.
 func ethernet(data []byte) Meta {
@@ -100,7 +124,7 @@ const nlaHeader = 4 // struct nlattr
 // nlattr finds the attribute of type x among those from offset a to the end of
 // the data; 0 if there is none. A packet with more than linear bytes has none.
 func (m *Meta) nlattr(data []byte, a, x uint32) uint32 {
-	if m.Load != nil || len(data) < nlaHeader || a > uint32(len(data)-nlaHeader) {
+	if !m.linear() || len(data) < nlaHeader || a > uint32(len(data)-nlaHeader) {
 		return 0
 	}
 	return findAttr(data, a, uint32(len(data)), x)
@@ -108,7 +132,7 @@ func (m *Meta) nlattr(data []byte, a, x uint32) uint32 {
 
 // nlattrNest is nlattr among the attributes inside the one at offset a.
 func (m *Meta) nlattrNest(data []byte, a, x uint32) uint32 {
-	if m.Load != nil || len(data) < nlaHeader || a > uint32(len(data)-nlaHeader) {
+	if !m.linear() || len(data) < nlaHeader || a > uint32(len(data)-nlaHeader) {
 		return 0
 	}
 	n := uint32(binary.NativeEndian.Uint16(data[a:]))

@@ -5,11 +5,7 @@ import "encoding/binary"
 // Keep runs the filter and returns how many bytes of the packet to keep; 0 means
 // to drop it.
 func (f *Filter) Keep(data []byte, m *Meta) int {
-	n := len(data)
-	if m != nil && m.Len > n {
-		n = m.Len
-	}
-	return int(min(uint64(f.Run(data, m)), uint64(n)))
+	return int(min(uint64(f.Run(data, m)), uint64(length(data, m))))
 }
 
 // Run runs the filter over a packet that begins with data and returns its value,
@@ -223,8 +219,8 @@ func alu(code opcode, a, x, k uint32) (uint32, bool) {
 }
 
 func length(data []byte, m *Meta) uint32 {
-	if m != nil && m.Len > len(data) {
-		return uint32(m.Len)
+	if m != nil && m.Rest != nil {
+		return uint32(m.Rest.Len())
 	}
 	return uint32(len(data))
 }
@@ -242,17 +238,13 @@ func (f *Filter) load(data []byte, m *Meta, k uint32, size int, out *uint32) boo
 			return false
 		}
 	}
-	var b []byte
-	if at+int64(size) <= int64(len(data)) {
+	var over [4]byte
+	b := over[:size]
+	switch {
+	case at+int64(size) <= int64(len(data)):
 		b = data[at : at+int64(size)]
-	} else {
-		if m == nil || m.Load == nil {
-			return false
-		}
-		b = m.scratch[:size]
-		if !m.Load(int(at), b) {
-			return false
-		}
+	case m == nil || m.Rest == nil || m.Rest.CopyTo(b, int(at)) < size:
+		return false
 	}
 	switch size {
 	case 1:

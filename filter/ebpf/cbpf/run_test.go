@@ -1,7 +1,10 @@
 package cbpf
 
 import (
+	"bytes"
 	"testing"
+
+	"taproom/stack/packet"
 )
 
 // ports is "tcp port 80 or udp port 4791", as tcpdump compiles it.
@@ -156,12 +159,16 @@ func TestFragments(t *testing.T) {
 	f := filter(t, ports)
 	want := f.Run(whole, nil)
 	for cut := range len(whole) {
-		m := &Meta{Len: len(whole), NetHeader: 14, Load: func(off int, b []byte) bool {
-			return off+len(b) <= len(whole) && copy(b, whole[off:]) == len(b)
-		}}
-		if got := f.Run(whole[:cut], m); got != want {
+		p := packet.New(bytes.Clone(whole[:cut]))
+		p.AppendShared(whole[cut:], nil)
+		m := MetaOf(p)
+		if got := f.Run(p.Head(), &m); got != want {
 			t.Errorf("%d linear bytes: %d, want %d", cut, got, want)
 		}
+		if n := testing.AllocsPerRun(10, func() { f.Run(p.Head(), &m) }); n != 0 {
+			t.Errorf("%d linear bytes: %v allocations", cut, n)
+		}
+		p.Release()
 	}
 }
 
@@ -177,7 +184,7 @@ func FuzzParse(f *testing.F) {
 		}
 		if flt, err := New(insns); err == nil {
 			flt.Run(data, nil)
-			flt.Keep(data, &Meta{Len: len(data) + 10, NetHeader: -3})
+			flt.Keep(data, &Meta{NetHeader: -3})
 			_, _ = flt.Translate()
 		}
 	})
