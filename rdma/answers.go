@@ -14,6 +14,7 @@ const (
 	ansAtomic                   // ATOMIC ACK
 	ansDone                     // READ RESPONSE ONLY without payload: ATOMIC WRITE, FLUSH
 	ansCNP                      // congestion notification
+	ansNone                     // taken back
 )
 
 // answer waits to be sent. One of a READ stays at the head of the queue and

@@ -41,6 +41,7 @@ type savedOp struct {
 	npkts int
 	orig  uint64 // atomics: the answer
 	last  uint64 // position of the answer in the queue, to see whether it has gone
+	again bool   // that answer is a repetition
 }
 
 // size makes room for n READs and atomics.

@@ -19,8 +19,13 @@ func (q *QP) save(op savedOp) *refusal {
 		return &refuseInvalid
 	}
 	s := &r.saved[r.next]
-	if s.used && s.last >= r.head && s.last < r.tail && r.queue[s.last%uint64(len(r.queue))].psn.In(s.psn, s.npkts) {
-		return &refuseInvalid
+	if s.used && s.last >= r.head && s.last < r.tail {
+		if !s.again {
+			return &refuseInvalid
+		}
+		// A repetition that nobody waits for any more: the peer could not have
+		// sent this request without having had the answer.
+		r.queue[s.last%uint64(len(r.queue))].kind = ansNone
 	}
 	op.used, op.last = true, r.tail
 	*s = op
@@ -233,6 +238,8 @@ func (q *QP) readAgain(x *rxPacket, psn roce.PSN) {
 			return // it is about to be sent anyway
 		}
 	}
-	s.last = r.tail
+	if s.last < r.head || s.last >= r.tail {
+		s.last, s.again = r.tail, true
+	}
 	q.answer(a)
 }

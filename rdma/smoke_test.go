@@ -6,6 +6,7 @@ import (
 
 	"taproom/rdma"
 	"taproom/rdma/memport"
+	"taproom/rdma/roce"
 )
 
 // side is one end of a test: a device with one queue pair and one region.
@@ -46,6 +47,11 @@ func newSide(t testing.TB, p rdma.Port, o rdma.Options, typ rdma.QPType, size in
 
 func connect(t testing.TB, a, b *side, attr rdma.QPAttr) {
 	t.Helper()
+	connectAt(t, a, b, attr, 0x1000)
+}
+
+func connectAt(t testing.TB, a, b *side, attr rdma.QPAttr, psn roce.PSN) {
+	t.Helper()
 	gid := func(s *side) rdma.GID { g, _ := s.dev.QueryGID(s.dev.DefaultGID()); return g }
 	if attr.Access == 0 {
 		attr.Access = rdma.RemoteWrite | rdma.RemoteRead | rdma.RemoteAtomic | rdma.FlushGlobal
@@ -53,8 +59,8 @@ func connect(t testing.TB, a, b *side, attr rdma.QPAttr) {
 	for _, c := range [][2]*side{{a, b}, {b, a}} {
 		x := attr
 		x.AH.SGIDIndex = c[0].dev.DefaultGID()
-		x.SQPSN = 0x1000
-		if err := c[0].qp.Connect(rdma.Remote{QPN: c[1].qp.Num(), PSN: 0x1000, GID: gid(c[1])}, x); err != nil {
+		x.SQPSN = psn
+		if err := c[0].qp.Connect(rdma.Remote{QPN: c[1].qp.Num(), PSN: psn, GID: gid(c[1])}, x); err != nil {
 			t.Fatal(err)
 		}
 	}
