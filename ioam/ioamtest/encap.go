@@ -207,12 +207,10 @@ func newEncapper(f *encapFile, now *time.Time, maker Maker) (*encapper, error) {
 		netip.MustParseAddr("2001:db8:12::2"): must(net.ParseMAC(f.MAC["s0"])),
 	}}
 	c := ioam.Config{NodeID: &f.Node.ID, NodeIDWide: &f.Node.IDWide, Interfaces: make(map[int]ioam.Interface), ErrorRate: -1}
-	for i, name := range []string{"in0", "out1"} {
+	for _, name := range []string{"in0", "out1"} {
 		s.Ifaces = append(s.Ifaces, IfaceSpec{
 			Name: name, MAC: must(net.ParseMAC(f.MAC[name])), Addrs: []netip.Prefix{netip.MustParsePrefix(f.Node.Addr[name])},
 		})
-		ids := f.Node.Ifs[name]
-		c.Interfaces[i+1] = ioam.Interface{ID: ioam.ID16(uint16(ids[0])), IDWide: &ids[1], Enabled: slices.Contains(f.Node.Enabled, name)}
 	}
 	s.Ifaces[0].Out = func(b []byte) { r.back = append(r.back, b) }
 	s.Ifaces[1].Out = func(b []byte) { r.out = append(r.out, b) }
@@ -234,6 +232,11 @@ func newEncapper(f *encapFile, now *time.Time, maker Maker) (*encapper, error) {
 	if r.Machine, err = maker(*s); err != nil {
 		return nil, err
 	}
+	for name, ids := range f.Node.Ifs {
+		c.Interfaces[r.Ifindex(name)] = ioam.Interface{
+			ID: ioam.ID16(uint16(ids[0])), IDWide: &ids[1], Enabled: slices.Contains(f.Node.Enabled, name),
+		}
+	}
 	if r.ioam, err = ioam.Attach(r.Machine, c); err != nil {
 		return nil, err
 	}
@@ -253,7 +256,7 @@ func (r *encapper) close() {
 func (r *encapper) send(in string, frame []byte) error {
 	size, local := strings.CutPrefix(in, "local")
 	if !local {
-		r.Input(r.spec.ifindex("in0"), frame)
+		r.Input(r.Ifindex("in0"), frame)
 		return nil
 	}
 	payload := []byte("taproom-encap")

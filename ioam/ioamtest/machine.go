@@ -14,6 +14,8 @@ import (
 // node behind an adapter is another.
 type Machine interface {
 	hook.Host
+	// Ifindex is the index of an interface of the Spec.
+	Ifindex(name string) int
 	// Input is a frame that comes in. The call returns when everything that
 	// follows from it has happened.
 	Input(ifindex int, frame []byte)
@@ -30,8 +32,8 @@ type Machine interface {
 type Spec struct {
 	Name   string
 	Now    func() time.Time
-	Ifaces []IfaceSpec // their indices are 1, 2, ...
-	Routes []Route
+	Ifaces []IfaceSpec
+	Routes []Route // Out counts the interfaces from 1
 	// MACs are static neighbours on all links.
 	MACs map[netip.Addr]net.HardwareAddr
 	// Heard takes the packets for the UDP socket on Port.
@@ -65,6 +67,9 @@ func MakeNode(s Spec) (Machine, error) {
 	}
 	return n, nil
 }
+
+// Ifindex implements Machine.
+func (n *Node) Ifindex(name string) int { return n.IfaceByName(name).Index }
 
 // SNMP implements Machine.
 func (n *Node) SNMP() map[string]int { return n.Counters }

@@ -33,6 +33,9 @@ type Route struct {
 
 // Node is a router and host.
 type Node struct {
+	// Host is nil: it stands for what package ioam does not ask of a host.
+	hook.Host
+
 	Name     string
 	Ifaces   []*Iface // by index - 1
 	Routes   []Route

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -101,10 +102,12 @@ func RunTransit(t *testing.T, root string, make Maker) {
 
 // network is the topology of a file, made afresh for a case.
 type network struct {
-	spec     map[string]*Spec
-	machine  map[string]Machine
-	ioam     map[string]*ioam.Node
-	events   map[string]*ioam.Subscription
+	spec    map[string]*Spec
+	machine map[string]Machine
+	ioam    map[string]*ioam.Node
+	events  map[string]*ioam.Subscription
+
+	mu       sync.Mutex        // machines may answer on goroutines of their own
 	sent     map[string][]byte // last frame by "NODE.IF"
 	returned [][]byte          // frames that came back to A
 	heard    [][]byte          // packets B's socket got
@@ -153,7 +156,9 @@ func (tp *topology) build(profile map[string]nodeProfile, now time.Time, maker M
 
 // carry brings a frame to the other end of a link, and notes it.
 func (nw *network) carry(tp *topology, from string, f []byte) {
+	nw.mu.Lock()
 	nw.sent[from] = f
+	nw.mu.Unlock()
 	for _, l := range tp.Links {
 		to := l[1]
 		if to == from {
@@ -163,17 +168,40 @@ func (nw *network) carry(tp *topology, from string, f []byte) {
 		}
 		name, ifname, _ := strings.Cut(to, ".")
 		if m := nw.machine[name]; m != nil {
-			m.Input(nw.spec[name].ifindex(ifname), f)
+			m.Input(m.Ifindex(ifname), f)
 		} else {
+			nw.mu.Lock()
 			nw.returned = append(nw.returned, f)
+			nw.mu.Unlock()
 		}
 	}
+}
+
+// back waits for the first frame that comes back, and returns all there are.
+func (nw *network) back() [][]byte {
+	for range 1000 {
+		nw.mu.Lock()
+		b := nw.returned
+		nw.mu.Unlock()
+		if len(b) > 0 {
+			return b
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// out is the last frame that left an interface.
+func (nw *network) out(name string) []byte {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	return nw.sent[name]
 }
 
 func (nw *network) attach(name string, p nodeProfile) error {
 	c := ioam.Config{NodeID: p.ID, NodeIDWide: p.IDWide, Interfaces: make(map[int]ioam.Interface), ErrorRate: -1}
 	for ifname, i := range p.Ifs {
-		c.Interfaces[nw.spec[name].ifindex(ifname)] = ioam.Interface{Enabled: i.Enabled != 0, ID: i.ID, IDWide: i.IDWide}
+		c.Interfaces[nw.machine[name].Ifindex(ifname)] = ioam.Interface{Enabled: i.Enabled != 0, ID: i.ID, IDWide: i.IDWide}
 	}
 	for _, s := range p.Schemas {
 		c.Schemas = append(c.Schemas, ioam.Schema{ID: s.ID, Data: append([]byte{}, s.Data...)})
@@ -201,7 +229,10 @@ func runTransit(f *transitFile, v *transitVector, make Maker) error {
 		return err
 	}
 	defer nw.close()
-	nw.machine["R1"].Input(nw.spec["R1"].ifindex("in0"), v.In)
+	nw.mu.Lock()
+	nw.returned = nil // a machine may have announced itself
+	nw.mu.Unlock()
+	nw.machine["R1"].Input(nw.machine["R1"].Ifindex("in0"), v.In)
 	for _, c := range []struct {
 		name string
 		want *nodeVector
@@ -230,7 +261,7 @@ func (nw *network) close() {
 
 func (nw *network) check(name string, want *nodeVector, now time.Time) error {
 	if want.OutIf != "" {
-		if err := compare(nw.sent[name+"."+want.OutIf], want.Out, want.Mask, now); err != nil {
+		if err := compare(nw.out(name+"."+want.OutIf), want.Out, want.Mask, now); err != nil {
 			return fmt.Errorf("out of %s: %w", want.OutIf, err)
 		}
 	}
@@ -246,10 +277,11 @@ func (nw *network) check(name string, want *nodeVector, now time.Time) error {
 		}
 	}
 	if want.Returned != nil {
-		if len(nw.returned) != 1 {
-			return fmt.Errorf("%d frames came back, want 1", len(nw.returned))
+		back := nw.back()
+		if len(back) != 1 {
+			return fmt.Errorf("%d frames came back, want 1", len(back))
 		}
-		if err := compare(nw.returned[0], want.Returned.Frame, want.Returned.Mask, now); err != nil {
+		if err := compare(back[0], want.Returned.Frame, want.Returned.Mask, now); err != nil {
 			return fmt.Errorf("returned: %w", err)
 		}
 	}
