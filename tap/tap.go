@@ -215,13 +215,18 @@ func (d *TAP) Write(queue int, batch []*packet.Packet) {
 // steer writes each packet to the queue of its flow, runs of one queue
 // together.
 func (d *TAP) steer(batch []*packet.Packet) {
-	n := uint32(len(d.queues))
 	for len(batch) > 0 {
-		q, run := batch[0].FlowHash()%n, 1
-		for run < len(batch) && batch[run].FlowHash()%n == q {
+		q, run := d.queueOf(batch[0]), 1
+		for run < len(batch) && d.queueOf(batch[run]) == q {
 			run++
 		}
 		d.queues[q].write(batch[:run])
 		batch = batch[run:]
 	}
+}
+
+// queueOf scales the flow's hash to the number of queues, which uses its upper
+// bits.
+func (d *TAP) queueOf(p *packet.Packet) int {
+	return int(uint64(p.FlowHash()) * uint64(len(d.queues)) >> 32)
 }

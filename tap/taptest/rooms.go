@@ -35,7 +35,13 @@ var (
 // by itself.
 func NewRoom(tb testing.TB, i byte, o tap.Options) *Room {
 	tb.Helper()
-	n, err := netns.New(netns.Options{})
+	return NewRoomIn(tb, netns.Options{}, i, o)
+}
+
+// NewRoomIn is NewRoom in a namespace as no describes it.
+func NewRoomIn(tb testing.TB, no netns.Options, i byte, o tap.Options) *Room {
+	tb.Helper()
+	n, err := netns.New(no)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) {
 		tb.Skip("needs to make network namespaces: ", err)
 	}
