@@ -55,7 +55,7 @@ func TestQueuesKeepOrder(t *testing.T) {
 	if err := pump.Join(a.Device, b.Device); err != nil {
 		t.Fatal(err)
 	}
-	received, overtaken := countOrder(t, a, b, netip.AddrPortFrom(b.Addr4, 7000), 8, 3000)
+	received, overtaken := countOrder(t, a, b, netip.AddrPortFrom(b.Addr4, 7000), 24, 1000)
 	if overtaken > 0 || received == 0 {
 		t.Errorf("%d of %d datagrams were overtaken", overtaken, received)
 	}
@@ -67,7 +67,7 @@ func TestQueuesKeepOrder(t *testing.T) {
 
 // TestSteering: AnyQueue puts a flow on one queue, and flows on several.
 func TestSteering(t *testing.T) {
-	r := taptest.NewRoom(t, 1, tap.Options{Queues: 4})
+	r := taptest.NewRoomIn(t, netns.Options{}, 1, tap.Options{Queues: 4})
 	for port := range 64 {
 		before := [4]uint64{}
 		for q := range before {

@@ -189,7 +189,7 @@ func TestOpenErrors(t *testing.T) {
 
 func TestAttributes(t *testing.T) {
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 9}
-	r := taptest.NewRoom(t, 1, tap.Options{Name: "port%d", Addr: mac, MTU: 1400, QueueLen: 77, Persist: true, Queues: 2})
+	r := taptest.NewRoomIn(t, netns.Options{}, 1, tap.Options{Name: "port%d", Addr: mac, MTU: 1400, QueueLen: 77, Persist: true, Queues: 2})
 	d := r.Device
 	if i := d.Info(); i.Name != "port0" || i.Addr.String() != mac.String() || i.MTU != 1400 || i.Queues != 2 || i.Backend != "vnet" || i.Netns != r.Namespace.String() {
 		t.Errorf("info is %+v", i)
@@ -314,7 +314,7 @@ func TestWriteAfterClose(t *testing.T) {
 
 // TestHostileWrite gives the device packets whose metadata lie.
 func TestHostileWrite(t *testing.T) {
-	r := taptest.NewRoom(t, 1, tap.Options{})
+	r := taptest.NewRoomIn(t, netns.Options{}, 1, tap.Options{})
 	live := packet.Live()
 	for _, lie := range []func(*packet.Packet){
 		func(p *packet.Packet) { p.GSO = packet.GSO{Type: packet.GSOTCPv4} },

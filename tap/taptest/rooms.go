@@ -35,10 +35,15 @@ var (
 // by itself.
 func NewRoom(tb testing.TB, i byte, o tap.Options) *Room {
 	tb.Helper()
-	return NewRoomIn(tb, netns.Options{}, i, o)
+	r := NewRoomIn(tb, netns.Options{}, i, o)
+	if err := r.Namespace.Do(func() error { return nil }); errors.Is(err, netns.ErrThreadOnly) {
+		tb.Skip("needs root, to open sockets in a namespace: ", err)
+	}
+	return r
 }
 
-// NewRoomIn is NewRoom in a namespace as no describes it.
+// NewRoomIn is NewRoom in a namespace as no describes it, which is perhaps
+// one that this process cannot enter with a thread.
 func NewRoomIn(tb testing.TB, no netns.Options, i byte, o tap.Options) *Room {
 	tb.Helper()
 	n, err := netns.New(no)
