@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"taproom/filter/ebpf"
+	"taproom/filter/helper"
 	"taproom/filter/vm/code"
 	"taproom/filter/vm/jit"
 )
@@ -91,22 +92,37 @@ func (r *Run) storeCtx(o, n, v uint64) bool {
 	return true
 }
 
-// writesCtx reports whether a program may write to the context: whether it stores at
-// the offset of a writable field through anything but the frame pointer, or runs code
-// that is not its own.
-func writesCtx(c *code.Code) bool {
+// ctxUse says what compiled code does with its context, so that a run need not prepare
+// or look at more.
+type ctxUse struct {
+	reads  bool // fields beside the packet pointers
+	writes bool
+}
+
+// useOfCtx finds out, erring on the side of use.
+func useOfCtx(c *code.Code, facts []code.Facts, kind ctxKind) (u ctxUse) {
 	for i := range c.Insns {
 		in := &c.Insns[i]
 		switch {
-		case in.Op == code.Call && in.Imm == tailCall:
-			return true
-		case in.Op.IsStore() && in.Dst != 10:
-			switch o := in.Off; {
-			case o == skbMark, o == skbQueueMapping, o == skbPriority, o == skbTCIndex,
-				o >= skbCB && o < skbCBEnd, o == skbTCClassid, o == skbTstamp:
-				return true
+		case in.Op == code.Call:
+			switch helper.ID(in.Imm) {
+			case helper.TailCall:
+				return ctxUse{true, true}
+			case helper.SKBSetTstamp, helper.CloneRedirect, helper.SetHash, helper.SetHashInvalid,
+				helper.GetHashRecalc, helper.SKBChangeProto, helper.SKBStoreBytes:
+				u.reads = true // they write single fields or take all of them over
+			}
+		case in.Op.IsLoad():
+			f := facts[i][in.Src]
+			packet := in.Op == code.Load32 && jit.PacketField(jit.Ctx(kind), in.Off) >= 0
+			if f == code.IsCtx && !packet || f == code.Anything && in.Off >= 0 && in.Off < jit.CtxSize {
+				u.reads = true
+			}
+		case in.Op.IsStore():
+			if f := facts[i][in.Dst]; f == code.IsCtx || f == code.Anything && in.Off >= 0 && in.Off < jit.CtxSize {
+				u.reads, u.writes = true, true
 			}
 		}
 	}
-	return false
+	return u
 }

@@ -2,7 +2,6 @@ package vm
 
 import (
 	"fmt"
-	"runtime"
 
 	"taproom/filter/vm/jit"
 )
@@ -12,9 +11,9 @@ func (p *Prog) compile() error {
 	if !jit.Supported {
 		return nil
 	}
-	out, err := compileNative(jit.Source{
-		Code: p.code, Facts: p.code.Analyze(), Ctx: jit.Ctx(p.kind), Maps: p.maps,
-	})
+	facts := p.code.Analyze()
+	p.use = useOfCtx(p.code, facts, p.kind)
+	out, err := compileNative(jit.Source{Code: p.code, Facts: facts, Ctx: jit.Ctx(p.kind), Maps: p.maps})
 	if err != nil {
 		return err
 	}
@@ -29,39 +28,31 @@ func (p *Prog) compile() error {
 	return nil
 }
 
-// runNative runs a compiled program from its start.
-func (r *Run) runNative(p *Prog) (uint64, error) {
-	r.native = true
-	st := r.st
-	st.SP = st.NativeTop()
-	st.Resume = uint64(p.native.entry)
-	v, err := r.native1(jit.Done)
-	runtime.KeepAlive(p)
-	return v, err
+// enter runs native code until it comes back with last: the end of a program, or the
+// return of a function that was called from Go.
+func (r *Run) enter(last uint64) (uint64, error) {
+	if jit.Enter(r.st) == last {
+		return r.st.Regs[0], nil
+	}
+	return r.serve(last)
 }
 
-// native1 enters native code and serves its exits until it comes back with last: the
-// end of a program, or the return of a function that was called from Go.
-func (r *Run) native1(last uint64) (uint64, error) {
+// serve does what native code asks for in its exit, and goes on until it comes back
+// with last.
+func (r *Run) serve(last uint64) (uint64, error) {
 	st := r.st
-	for {
-		exit := jit.Enter(st)
+	for exit := st.Exit; exit != last; exit = jit.Enter(st) {
 		if exit >= jit.ExitHelper {
 			g := &st.Regs
-			var v uint64
 			if exit < jit.ExitKfunc {
-				v = r.call(int64(exit-jit.ExitHelper), g[1], g[2], g[3], g[4], g[5])
+				g[0] = r.call(int64(exit-jit.ExitHelper), g[1], g[2], g[3], g[4], g[5])
 			} else {
-				v = r.kfunc(int64(exit-jit.ExitKfunc), g[1], g[2], g[3], g[4], g[5])
+				g[0] = r.kfunc(int64(exit-jit.ExitKfunc), g[1], g[2], g[3], g[4], g[5])
 			}
-			g[0] = v
 			if r.err != nil {
 				return 0, r.nativeFault(r.err)
 			}
 			continue
-		}
-		if exit == last {
-			return st.Regs[0], nil
 		}
 		switch exit & jit.ExitMask {
 		case jit.ExitTailCall:
@@ -84,6 +75,7 @@ func (r *Run) native1(last uint64) (uint64, error) {
 			return 0, r.nativeFault(fmt.Errorf("%w: exit %#x", ErrInsn, exit))
 		}
 	}
+	return st.Regs[0], nil
 }
 
 // nativeTailCall does a tail call that native code cannot do by itself. done says that
@@ -108,7 +100,7 @@ func (r *Run) nativeTailCall(sub bool) (v uint64, done bool, err error) {
 	saved, sp := st.Regs, st.SP
 	if next.native != nil {
 		st.Resume = uint64(next.native.entry)
-		v, err = r.native1(jit.Done)
+		v, err = r.enter(jit.Done)
 	} else {
 		cur := r.cur
 		r.native, r.cur = false, next
@@ -130,7 +122,7 @@ func (r *Run) invokeNative(fn uint64) (uint64, error) {
 	sp, resume := st.SP, st.Resume
 	st.PushNative(r.cur.native.returned)
 	st.Resume = fn
-	v, err := r.native1(jit.ExitReturned)
+	v, err := r.enter(jit.ExitReturned)
 	st.SP, st.Resume = sp, resume
 	return v, err
 }

@@ -43,8 +43,7 @@ type Prog struct {
 	id      uint32
 	refs    atomic.Int32
 	native  *native // nil: interpreted
-	// writesCtx says that a compiled run may have changed the context.
-	writesCtx bool
+	use     ctxUse  // of compiled code
 }
 
 // native is the machine code of a program.
@@ -87,7 +86,6 @@ func New(src *ebpf.Program, o Options) (*Prog, error) {
 		return nil, fmt.Errorf("vm: %q: %w", src.Name, err)
 	}
 	p.restrict()
-	p.writesCtx = writesCtx(p.code)
 	p.refs.Store(1)
 	register(p)
 	if o.Verified && !o.NoJIT && jitOn() {

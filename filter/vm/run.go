@@ -27,14 +27,15 @@ type frame struct {
 // Run is a place for one program to run at a time. It is not safe for concurrent
 // use; Acquire hands out different ones.
 type Run struct {
-	st     *jit.State
-	busy   atomic.Uint32
-	native bool // the program that runs is compiled: trust its pointers
-	kind   ctxKind
-	dirty  bool  // an interpreted program has written to the context
-	cur    *Prog // whose map handles are in use
-	depth  int
-	frames [maxDepth]frame
+	st                  *jit.State
+	busy                atomic.Uint32
+	stackTop, nativeTop uint64 // of an empty stack
+	native              bool   // the program that runs is compiled: trust its pointers
+	kind                ctxKind
+	dirty               bool  // an interpreted program has written to the context
+	cur                 *Prog // whose map handles are in use
+	depth               int
+	frames              [maxDepth]frame
 
 	pkt    region    // linear part of the packet
 	extra  regions   // map values, records and other memory handed out in this run
@@ -71,6 +72,7 @@ func newRun(cpu int) *Run {
 	r := &Run{st: new(jit.State)}
 	r.st.CPU = uint64(cpu)
 	r.st.CtxAddr = uint64(uintptr(unsafe.Pointer(&r.st.Ctx)))
+	r.stackTop, r.nativeTop = r.st.StackTop(), r.st.NativeTop()
 	return r
 }
 
@@ -110,21 +112,23 @@ func quiesce() {
 func (r *Run) start(p *Prog) (uint64, error) {
 	st := r.st
 	st.Budget, st.TailCalls, st.Loops = p.budget, 0, maxLoops
-	st.Regs[1], st.Regs[10] = st.CtxAddr, st.StackTop()
+	st.Regs[1], st.Regs[10] = st.CtxAddr, r.stackTop
 	r.cur, r.depth, r.dirty = p, 0, false
-	if len(r.inner) > maxInnerCache {
-		clear(r.inner) // the maps may be gone
-		r.inner = r.inner[:0]
-	}
 	var v uint64
 	var err error
-	if p.native != nil {
-		v, err = r.runNative(p)
+	if n := p.native; n != nil {
+		r.native = true
+		st.SP, st.Resume = r.nativeTop, uint64(n.entry)
+		if jit.Enter(st) == jit.Done {
+			v = st.Regs[0]
+		} else {
+			v, err = r.serve(jit.Done)
+		}
 	} else {
 		r.native = false
 		v, err = r.interpret(p, 0)
 	}
-	if len(r.extra.list)+len(r.rings) != 0 || r.err != nil {
+	if len(r.extra.list)+len(r.rings)+len(r.inner) != 0 || r.err != nil {
 		r.tidy()
 	}
 	return v, err
@@ -139,6 +143,10 @@ func (r *Run) tidy() {
 	clear(r.rings)
 	r.rings = r.rings[:0]
 	r.extra.reset()
+	if len(r.inner) > maxInnerCache {
+		clear(r.inner) // the maps may be gone
+		r.inner = r.inner[:0]
+	}
 	r.err = nil
 }
 

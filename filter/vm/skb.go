@@ -54,9 +54,15 @@ func (r *Run) skbCtx() *skbCtx { return (*skbCtx)(unsafe.Pointer(&r.st.Ctx)) }
 // for programs that ask for nothing outside.
 func (r *Run) SKB(p *Prog, pk *packet.Packet, env Env) (uint32, error) {
 	r.skb, r.env, r.kind = pk, env, p.kind
-	r.fillSKB(pk)
+	if p.native != nil && !p.use.reads {
+		h := pk.Head()
+		data := addressOf(h)
+		r.st.Data, r.st.DataMeta, r.st.DataEnd = data, data, data+uint64(len(h))
+	} else {
+		r.fillSKB(pk)
+	}
 	v, err := r.start(p)
-	if r.dirty || r.native && p.writesCtx {
+	if r.dirty || p.native != nil && p.use.writes {
 		r.syncSKB(pk)
 	}
 	return uint32(v), err

@@ -203,10 +203,11 @@ func testType(b []byte) packet.Type {
 }
 
 func testSKB(r *Run, pk *packet.Packet) TestSKB {
-	c := r.skbCtx()
 	if r.kind != ctxSKB {
 		return TestSKB{}
 	}
+	r.fillSKB(pk) // a compiled program that does not read it runs without
+	c := r.skbCtx()
 	return TestSKB{
 		Mark: c.Mark, Priority: c.Priority, Ifindex: c.Ifindex, IngressIfindex: c.IngressIfindex, CB: c.CB,
 		Tstamp: c.Tstamp, WireLen: c.WireLen, GSOSegs: c.GSOSegs, GSOSize: c.GSOSize, Hwtstamp: c.Hwtstamp,

@@ -4,7 +4,7 @@ package code
 type Fact int32
 
 // Facts. A value from MapFact on says that the register holds the handle of map
-// Fact-MapFact.
+// Fact-MapFact; a negative value that it holds a small constant, see Const.
 const (
 	Unreached Fact = iota
 	Anything       // nothing is known
@@ -12,6 +12,12 @@ const (
 	IsCtx          // the context
 	MapFact
 )
+
+// maxConst bounds the constants that are facts.
+const maxConst = 1 << 30
+
+// Const returns the constant that a register is known to hold.
+func (f Fact) Const() (int32, bool) { return int32(-f - 1), f < 0 }
 
 // Facts are the facts before one instruction, by register.
 type Facts [11]Fact
@@ -105,6 +111,10 @@ func (a *analysis) step(i int) {
 	case op == Call || op == CallKfunc:
 		clobber(&f)
 	case op == Mov+Reg64:
+		f[in.Dst] = f[in.Src]
+	case (op == Mov+Imm64 || op == Mov+Imm32) && in.Imm >= 0 && in.Imm < maxConst:
+		f[in.Dst] = Fact(-in.Imm - 1)
+	case op == Mov+Reg32 && f[in.Src] < 0:
 		f[in.Dst] = f[in.Src]
 	case op == LoadImm && in.Off > 0:
 		f[in.Dst] = MapFact + Fact(in.Off-1)

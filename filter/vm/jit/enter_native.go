@@ -10,10 +10,8 @@ func enter(s *State)
 // Supported says that this machine runs what the compilers emit.
 const Supported = true
 
-// Enter runs native code until it exits and returns the exit code. The call is a point
-// where the collector can stop the world: enter itself is not.
-//
-//go:noinline
+// Enter runs native code until it exits and returns the exit code. Native code itself
+// cannot be stopped by the collector; its callers' prologues can.
 func Enter(s *State) uint64 {
 	s.Exit = Done
 	enter(s)
