@@ -101,3 +101,5 @@ func nextIndex(key, out []byte, n uint32) syscall.Errno {
 	binary.NativeEndian.PutUint32(out, i)
 	return 0
 }
+
+func putIndex(key []byte, i uint32) { binary.NativeEndian.PutUint32(key, i) }

@@ -1,6 +1,7 @@
 package maps
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"weak"
@@ -32,4 +33,15 @@ func ByID(id uint32) (*Map, bool) {
 		return nil, false
 	}
 	return m, true
+}
+
+// IDs returns the ids of all live maps in ascending order.
+func IDs() []uint32 {
+	var all []uint32
+	ids.tab.Range(func(id, _ any) bool {
+		all = append(all, id.(uint32))
+		return true
+	})
+	slices.Sort(all)
+	return all
 }
