@@ -43,13 +43,17 @@ const (
 	ccG  = 0xf
 )
 
-// asm emits machine code. Jumps go to labels; the whole program is emitted again and
-// again until no jump gets shorter, so that every pass must emit the same sequence.
+// asm emits machine code. Jumps go to labels. The whole program is emitted again and
+// again until nothing moves any more: all jumps begin short, and one that turns out too
+// far is long from then on. Every pass must emit the same sequence.
 type asm struct {
-	b      []byte
-	labels []int // position of each label in this pass
-	prev   []int // and in the one before; nil in the first
-	next   label
+	b       []byte
+	labels  []int // position of each label in this pass
+	prev    []int // and in the one before; empty in the first
+	next    label
+	long    []bool // by jump
+	jumps   int    // emitted in this pass
+	changed bool   // a jump became long in this pass
 }
 
 // label is a place in the code.
@@ -61,7 +65,7 @@ func (a *asm) reset() {
 	for i := range a.labels {
 		a.labels[i] = -1
 	}
-	a.b, a.next = a.b[:0], 0
+	a.b, a.next, a.jumps, a.changed = a.b[:0], 0, 0, false
 }
 
 // label makes a label; the same calls in every pass give the same labels.
@@ -76,7 +80,7 @@ func (a *asm) label() label {
 func (a *asm) bind(l label) { a.labels[l] = len(a.b) }
 
 // settled reports whether the pass changed nothing.
-func (a *asm) settled() bool { return slices.Equal(a.prev, a.labels) }
+func (a *asm) settled() bool { return !a.changed && slices.Equal(a.prev, a.labels) }
 
 func (a *asm) byte(b ...byte) { a.b = append(a.b, b...) }
 func (a *asm) imm32(v int32)  { a.b = binary.LittleEndian.AppendUint32(a.b, uint32(v)) }
@@ -201,49 +205,83 @@ func (a *asm) pop(r reg)  { a.rex(false, 0, 0, r, false); a.byte(0x58 | byte(r&7
 func (a *asm) ret()       { a.byte(0xc3) }
 
 // distance is how far l is from the end of an instruction of n bytes that is emitted
-// now. For a label further on it goes by the pass before, which is never too short; it
-// is exact once a pass has changed nothing. The first pass does not know.
-func (a *asm) distance(l label, n int) (d int32, known bool) {
+// now. For a label further on it goes by the pass before.
+func (a *asm) distance(l label, n int) int32 {
 	at := a.labels[l]
 	if at < 0 {
 		if int(l) >= len(a.prev) {
-			return 0, false
+			return 0
 		}
 		at = a.prev[l]
 	}
-	return int32(at - len(a.b) - n), true
+	return int32(at - len(a.b) - n)
+}
+
+// short decides whether the next jump, of two bytes if it is short, reaches l.
+func (a *asm) short(l label) bool {
+	i := a.jumps
+	a.jumps++
+	if i == len(a.long) {
+		a.long = append(a.long, false)
+	}
+	if !a.long[i] && !fits8(a.distance(l, 2)) {
+		a.long[i], a.changed = true, true
+	}
+	return !a.long[i]
 }
 
 // jcc jumps to l on a condition, jmp always.
 func (a *asm) jcc(cc byte, l label) {
-	if d, ok := a.distance(l, 2); ok && fits8(d) {
-		a.byte(0x70|cc, byte(d))
+	if a.short(l) {
+		a.byte(0x70|cc, byte(a.distance(l, 2)))
 		return
 	}
-	d, _ := a.distance(l, 6)
+	d := a.distance(l, 6)
 	a.byte(0x0f, 0x80|cc)
 	a.imm32(d)
 }
 
 func (a *asm) jmp(l label) {
-	if d, ok := a.distance(l, 2); ok && fits8(d) {
-		a.byte(0xeb, byte(d))
+	if a.short(l) {
+		a.byte(0xeb, byte(a.distance(l, 2)))
 		return
 	}
-	d, _ := a.distance(l, 5)
+	d := a.distance(l, 5)
 	a.byte(0xe9)
 	a.imm32(d)
 }
 
+// nops are the recommended instructions that do nothing, by length.
+var nops = [...][]byte{
+	{},
+	{0x90},
+	{0x66, 0x90},
+	{0x0f, 0x1f, 0x00},
+	{0x0f, 0x1f, 0x40, 0x00},
+	{0x0f, 0x1f, 0x44, 0x00, 0x00},
+	{0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00},
+	{0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00},
+	{0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00},
+}
+
+// align fills up to a multiple of n.
+func (a *asm) align(n int) {
+	for fill := -len(a.b) & (n - 1); fill > 0; {
+		k := min(fill, len(nops)-1)
+		a.byte(nops[k]...)
+		fill -= k
+	}
+}
+
 func (a *asm) call(l label) {
-	d, _ := a.distance(l, 5)
+	d := a.distance(l, 5)
 	a.byte(0xe8)
 	a.imm32(d)
 }
 
 // lea puts the address of l into r.
 func (a *asm) leaLabel(r reg, l label) {
-	d, _ := a.distance(l, 7)
+	d := a.distance(l, 7)
 	a.rex(true, r, 0, 0, false)
 	a.byte(0x8d, byte(r&7)<<3|5)
 	a.imm32(d)

@@ -16,9 +16,11 @@ var ErrTooLarge = errors.New("amd64: program is too large to compile")
 // maxInsns bounds the decoded length: at most some 100 bytes each.
 const maxInsns = 1 << 20
 
-// maxPasses bounds how often the code is emitted to shorten jumps. Each pass can only
-// shorten; programs settle after three or four.
-const maxPasses = 64
+// maxPasses bounds how often the code is emitted; programs settle after four or so.
+const maxPasses = 256
+
+// loopAlign is where loops begin: a small one then lies in few lines of the decoders.
+const loopAlign = 64
 
 // machine registers of R0 to R10.
 var regs = [11]reg{rax, rdi, rsi, rdx, rcx, r8, rbx, r13, r14, r15, rbp}
@@ -41,6 +43,7 @@ type compiler struct {
 	order  []int // maps in lookup, in the order of first use
 	bmi2   bool
 	starts []int
+	heads  []bool // instructions that are jumped back to
 
 	returned, unwind int // offsets, see jit.Output
 }
@@ -53,6 +56,12 @@ func Compile(s jit.Source) (*jit.Output, error) {
 	c := &compiler{Source: s, bmi2: cpu.X86.HasBMI2}
 	c.insn = make([]label, len(s.Code.Insns))
 	c.starts = make([]int, len(s.Code.Insns))
+	c.heads = make([]bool, len(s.Code.Insns))
+	for i, in := range s.Code.Insns {
+		if (in.Op.IsJump() || in.Op == code.Ja || in.Op == code.MayGoto) && int(in.Off) <= i {
+			c.heads[in.Off] = true
+		}
+	}
 	for pass := 0; ; pass++ {
 		if pass == maxPasses {
 			return nil, ErrTooLarge
@@ -81,6 +90,9 @@ func (c *compiler) emit() {
 		c.fn = i
 		c.saved = c.used(f)
 		for pc := f.Start; pc < f.End; pc++ {
+			if c.heads[pc] {
+				c.align(loopAlign)
+			}
 			c.bind(c.insn[pc])
 			c.starts[pc] = len(c.b)
 			if c.Facts[pc][10] == code.Unreached {
