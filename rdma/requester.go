@@ -42,7 +42,6 @@ type requester struct {
 	retryAt    int64 // of the acknowledgement timer, 0: not running
 	rnrAt      int64 // not before this, 0: no wait
 	wentBack   bool  // to una, because of a NAK or a gap; no second time before a time-out
-	halted     bool  // a fault waits to become the oldest
 	drained    bool
 }
 
@@ -58,10 +57,13 @@ func (r *requester) idle() { r.retryAt, r.rnrAt = 0, 0 }
 func (q *QP) requestOne(now int64) bool {
 	r, s := &q.req, &q.sq
 	for {
-		if s.next == s.tail || q.state != RTS && q.state != SQD || r.halted {
+		if s.next == s.tail || q.state != RTS && q.state != SQD {
 			return false
 		}
 		w := s.at(s.next)
+		if w.status != Success {
+			return false // it waits to become the oldest
+		}
 		if q.state == SQD && !w.started {
 			return false
 		}
@@ -297,7 +299,6 @@ func (q *QP) gather(w *sendWQE, off uint64, dst []byte, s roce.Sum) (roce.Sum, b
 // before it have completed.
 func (q *QP) halt(w *sendWQE, st Status, c Cause) {
 	w.status, w.cause = st, c
-	q.req.halted = true
 	q.reap(0)
 }
 
