@@ -30,13 +30,9 @@ func (v *verifier) stepALU(in ebpf.Insn) error {
 			dst.num.ALU(ebpf.ALUNeg, &dst.num, wide)
 			return nil
 		}
-		size := int(in.Imm) / 8
-		swaps := wide || in.SrcReg() // to big endian, or always; we are little endian
-		if swaps {
-			dst.num.Swap(size)
-		} else {
-			dst.num.Load(size)
-		}
+		// What a byte swap keeps is not tracked, as in Linux: who indexes by a
+		// swapped number has to bound it.
+		dst.setUnknown()
 		return nil
 	}
 	src := &v.scratch.operand
@@ -66,7 +62,6 @@ func (v *verifier) stepALU(in ebpf.Insn) error {
 // numberALU is dst = dst op src on numbers.
 func (v *verifier) numberALU(in ebpf.Insn, dst, src *reg, wide bool) {
 	op := in.ALUOp()
-	self := in.SrcReg() && in.Dst() == in.Src()
 	// A constant distance keeps the link: r2 = r1 + 4 still moves with r1.
 	if dst.id != 0 {
 		step := int64(src.num.Value())
@@ -81,16 +76,17 @@ func (v *verifier) numberALU(in ebpf.Insn, dst, src *reg, wide bool) {
 			dst.id, dst.delta = 0, 0
 		}
 	}
-	if self && (op == ebpf.ALUXor || op == ebpf.ALUSub) {
-		dst.set(0)
-		return
-	}
 	dst.node = v.track.join(dst.node, src.node)
 	if dst.num.IsConst() && src.num.IsConst() {
 		if r, ok := fold(op, dst.num.Value(), src.num.Value(), wide); ok {
 			dst.num = scalar.Const(r)
 			return
 		}
+	}
+	if op == ebpf.ALUDiv || op == ebpf.ALUMod {
+		// Nothing at all is known of quotients, not even their width.
+		dst.setUnknown()
+		return
 	}
 	dst.num.ALU(op, &src.num, wide)
 }

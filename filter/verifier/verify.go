@@ -10,7 +10,7 @@ import (
 // Limits of the kernel (include/linux/bpf_verifier.h and bpf.h).
 const (
 	MaxProcessed = 1_000_000 // instructions visited over all paths
-	maxJumps     = 8192 * 128
+	maxJumps     = 8192
 	maxVarOff    = 1 << 29 // greatest distance of a pointer from its object
 	maxPacketOff = 0xffff
 	maxFrames    = ebpf.MaxCallFrames

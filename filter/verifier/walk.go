@@ -221,7 +221,7 @@ func (v *verifier) finish() {
 // fork queues a copy of the running path that goes on at slot pc.
 func (v *verifier) fork(pc int) (*state, error) {
 	if len(v.pending) >= maxJumps {
-		return nil, v.reject(v.pc, syscall.E2BIG, "the sequence of %d jumps is too complex", len(v.pending))
+		return nil, v.reject(v.pc, syscall.E2BIG, "The sequence of %d jumps is too complex.", len(v.pending)+1)
 	}
 	st := v.clone(v.cur)
 	if st.parent != nil {
