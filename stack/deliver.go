@@ -18,7 +18,7 @@ import (
 // localIn takes a packet for one of the node's addresses, which owner has.
 func (i *Interface) localIn(p *packet.Packet, f hook.Family, owner *Interface) {
 	if f == hook.IPv4 {
-		if h := p.Head(); h[6]&0x3f != 0 || h[7] != 0 {
+		if isFragment(p) {
 			if p = i.node.defrag.add(i, p); p == nil {
 				return // not whole yet
 			}

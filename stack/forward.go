@@ -101,6 +101,9 @@ func (h *hop) pathMTU() int {
 // tooBig reports whether a packet, or a segment of a super-frame, is larger
 // than an MTU.
 func tooBig(p *packet.Packet, f hook.Family, mtu int) bool {
+	if p.FragMax != 0 {
+		mtu = min(mtu, int(p.FragMax)) // it came in parts and leaves in parts
+	}
 	if p.Len() <= mtu {
 		return false
 	}
@@ -129,6 +132,9 @@ func segmentLen(p *packet.Packet) int {
 
 // mayFragment reports whether a packet that is too big may be cut here.
 func mayFragment(p *packet.Packet, f hook.Family) bool {
+	if p.FragMax != 0 {
+		return true
+	}
 	if f == hook.IPv6 {
 		return p.Local && !p.NoFragment
 	}

@@ -11,7 +11,7 @@ import (
 // IPv4 is cut wherever the packet allows it, IPv6 only by its sender. It
 // takes the packet over.
 func (n *Node) fragment(p *packet.Packet, f hook.Family, hp *hop, mtu int) error {
-	if p.Len() <= mtu {
+	if !tooBig(p, f, mtu) {
 		hp.ifc.toNextHop(p, f, hp.nextHop(p.Head(), f))
 		return nil
 	}
@@ -23,6 +23,9 @@ func (n *Node) fragment(p *packet.Packet, f hook.Family, hp *hop, mtu int) error
 		n.packetTooBig(i, p, f, mtu)
 		hp.ifc.dropOut(p, packet.TooBig)
 		return ErrTooBig
+	}
+	if p.FragMax != 0 {
+		mtu = min(mtu, int(p.FragMax))
 	}
 	// A sum over the whole cannot be finished by a device that sees parts.
 	p.CompleteChecksum()

@@ -145,6 +145,54 @@ func (n *Node) Deliver(ifindex int, p *packet.Packet) error {
 	return nil
 }
 
+// ToNeighbor sends a network packet to an address on the link. See hook.Host.
+func (n *Node) ToNeighbor(ifindex int, p *packet.Packet, to netip.Addr) error {
+	i, err := n.frameTarget(ifindex, p)
+	if err != nil {
+		return err
+	}
+	f, ok := parseOutgoing(p)
+	if !ok {
+		n.drop(p, packet.BadHeader)
+		return ErrMalformed
+	}
+	p.Out = ifindex
+	i.toNextHop(p, f, to)
+	return nil
+}
+
+// ToDevice hands a frame to the device. See hook.Host.
+func (n *Node) ToDevice(ifindex int, p *packet.Packet) error {
+	i := n.byIndex(ifindex)
+	if i == nil {
+		n.drop(p, packet.RedirectFailed)
+		return fmt.Errorf("%w: index %d on node %s", hook.ErrNoInterface, ifindex, n.name)
+	}
+	i.toDevice(p)
+	return nil
+}
+
+// Reassemble makes whole packets of fragments for a handler. See hook.Host.
+func (n *Node) Reassemble(p *packet.Packet) hook.Verdict {
+	if !isFragment(p) {
+		return hook.Continue
+	}
+	i := n.byIndex(p.In)
+	if i == nil {
+		i = n.lo
+	}
+	part := packet.Alloc(0)
+	part.Swap(p)
+	whole := n.defrag.add(i, part)
+	if whole == nil {
+		p.Release()
+		return hook.Stolen
+	}
+	p.Swap(whole)
+	whole.Release()
+	return hook.Continue
+}
+
 // frameTarget finds the interface for an injected packet, which is dropped if
 // there is none, or if it has come this way too often.
 func (n *Node) frameTarget(ifindex int, p *packet.Packet) (*Interface, error) {

@@ -32,7 +32,7 @@ func (i *Interface) ingress(p *packet.Packet) {
 
 // frameIn is also where redirected and injected frames come in.
 func (i *Interface) frameIn(p *packet.Packet) {
-	p.In = i.index
+	p.In, p.Out = i.index, 0
 	if !i.parseFrame(p) {
 		i.dropIn(p, packet.TooShort)
 		return

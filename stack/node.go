@@ -18,7 +18,7 @@ import (
 // ErrClosed is returned by what is done on a closed node.
 var ErrClosed = errors.New("stack: node is closed")
 
-// Node is a router and host in user space. It implements hook.Host.
+// Node is a router and host in user space. It implements hook.Router.
 type Node struct {
 	name  string
 	opts  Options
@@ -47,7 +47,7 @@ type Node struct {
 	lastWatch int
 }
 
-var _ hook.Host = (*Node)(nil)
+var _ hook.Router = (*Node)(nil)
 
 // New returns a node with a loopback interface ("lo", 127.0.0.1/8 and ::1/128)
 // and nothing else.

@@ -2,14 +2,16 @@ package stack
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"sync"
 
 	"taproom/stack/packet"
 )
 
-// reassembler makes IPv4 packets whole before Input (RFC 791 3.2, RFC 815).
-// Fragments that overlap end the packet, as on Linux since RFC 5722; exact
-// repetitions are ignored. Memory and time are bounded.
+// reassembler makes packets whole: those of IPv4 before Input (RFC 791 3.2,
+// RFC 815), and those of both versions for handlers that ask. Fragments that
+// overlap end the packet (RFC 5722, and Linux for IPv4 too); exact repetitions
+// are ignored. Memory and time are bounded.
 type reassembler struct {
 	node *Node
 
@@ -20,9 +22,9 @@ type reassembler struct {
 }
 
 type fragKey struct {
-	src, dst [4]byte
-	id       uint16
-	proto    uint8
+	src, dst netip.Addr
+	id       uint32
+	proto    uint8 // IPv4 only
 	in       int
 }
 
@@ -33,11 +35,13 @@ type fragQueue struct {
 	total  int        // of the whole, -1 unknown
 	memory int
 	timer  Timer
-	first  *packet.Packet // the part with offset 0
 }
 
+// fragPart is one fragment: its bytes from head on are those from at to end of
+// the whole.
 type fragPart struct {
 	at, end int
+	head    int
 	p       *packet.Packet
 }
 
@@ -49,26 +53,56 @@ func (r *reassembler) init(n *Node) {
 	r.queues = make(map[fragKey]*fragQueue)
 }
 
+func isFragment(p *packet.Packet) bool {
+	h := p.Head()
+	switch {
+	case len(h) >= 20 && h[0]>>4 == 4:
+		return h[6]&0x3f != 0 || h[7] != 0
+	case len(h) >= 48 && h[0]>>4 == 6:
+		t, ok := packet.ParseTransport(h)
+		return ok && t.Fragment
+	}
+	return false
+}
+
+// parseFragment says which packet a fragment is of, and which part.
+func parseFragment(p *packet.Packet) (k fragKey, f fragPart, more, ok bool) {
+	h := p.Head()
+	f.p = p
+	if h[0]>>4 == 4 {
+		f.head = int(h[0]&15) * 4
+		word := binary.BigEndian.Uint16(h[6:])
+		f.at, more = int(word&0x1fff)*8, word&0x2000 != 0
+		k = fragKey{src: netip.AddrFrom4([4]byte(h[12:])), dst: netip.AddrFrom4([4]byte(h[16:])), id: uint32(binary.BigEndian.Uint16(h[4:])), proto: h[9], in: p.In}
+	} else {
+		at, _ := unfragmentable(h)
+		if len(h) < at+8 {
+			return k, f, false, false
+		}
+		f.head = at + 8
+		word := binary.BigEndian.Uint16(h[at+2:])
+		f.at, more = int(word&0xfff8), word&1 != 0
+		k = fragKey{src: netip.AddrFrom16([16]byte(h[8:])), dst: netip.AddrFrom16([16]byte(h[24:])), id: binary.BigEndian.Uint32(h[at+4:]), in: p.In}
+	}
+	f.end = f.at + p.Len() - f.head
+	ok = f.end+f.head <= 65535 && f.end > f.at && (!more || (f.end-f.at)%8 == 0)
+	return k, f, more, ok
+}
+
 // add takes a fragment and returns the whole packet when it is the last one
 // that was missing, else nil. It takes the packet over.
 func (r *reassembler) add(i *Interface, p *packet.Packet) *packet.Packet {
-	h := p.Head()
-	ihl := int(h[0]&15) * 4
-	word := binary.BigEndian.Uint16(h[6:])
-	at := int(word&0x1fff) * 8
-	end := at + p.Len() - ihl
-	more := word&0x2000 != 0
-	if end+ihl > 65535 || more && (end-at)%8 != 0 || end == at {
+	k, part, more, ok := parseFragment(p)
+	if !ok {
 		i.dropIn(p, packet.BadHeader)
 		return nil
 	}
-	k := fragKey{src: [4]byte(h[12:]), dst: [4]byte(h[16:]), id: binary.BigEndian.Uint16(h[4:]), proto: h[9], in: p.In}
 	r.mu.Lock()
 	q := r.queues[k]
 	if q == nil {
 		q = r.newQueueLocked(k)
 	}
-	ok, dup := q.insert(fragPart{at, end, p}, more)
+	ok, dup := q.insert(part, more)
 	switch {
 	case dup:
 		r.mu.Unlock()
@@ -81,9 +115,9 @@ func (r *reassembler) add(i *Interface, p *packet.Packet) *packet.Packet {
 		i.dropIn(p, packet.BadHeader)
 		return nil
 	}
-	cost := p.Len() + overhead
-	q.memory += cost
-	r.memory += cost
+	c := p.Len() + overhead
+	q.memory += c
+	r.memory += c
 	if q.total < 0 || q.have < q.total {
 		victims := r.evictLocked(q)
 		r.mu.Unlock()
@@ -107,7 +141,7 @@ func (q *fragQueue) insert(f fragPart, more bool) (ok, dup bool) {
 		}
 		q.total = f.end
 	}
-	if q.total >= 0 && f.end > q.total {
+	if n := len(q.parts); q.total >= 0 && (f.end > q.total || n > 0 && q.parts[n-1].end > q.total) {
 		return false, false
 	}
 	k := 0
@@ -120,16 +154,10 @@ func (q *fragQueue) insert(f fragPart, more bool) (ok, dup bool) {
 	if k > 0 && q.parts[k-1].end > f.at || k < len(q.parts) && q.parts[k].at < f.end {
 		return false, false
 	}
-	if q.total >= 0 && len(q.parts) > 0 && q.parts[len(q.parts)-1].end > q.total {
-		return false, false
-	}
 	q.parts = append(q.parts, fragPart{})
 	copy(q.parts[k+1:], q.parts[k:])
 	q.parts[k] = f
 	q.have += f.end - f.at
-	if f.at == 0 {
-		q.first = f.p
-	}
 	return true, false
 }
 
@@ -174,15 +202,20 @@ func (r *reassembler) evictLocked(keep *fragQueue) (victims []*packet.Packet) {
 }
 
 // expire gives up on a packet, and tells its sender if the first fragment has
-// come (RFC 792).
+// come (RFC 792, RFC 8200 4.5).
 func (r *reassembler) expire(q *fragQueue) {
 	r.mu.Lock()
 	parts := r.removeLocked(q)
 	r.mu.Unlock()
 	n := r.node
-	if q.first != nil && len(parts) > 0 {
-		if i := n.byIndex(q.first.In); i != nil {
-			n.icmp4Error(i, q.first, icmp4TimeExceeded, 1, 0)
+	if len(parts) > 0 && parts[0].at == 0 {
+		first := parts[0].p
+		if i := n.byIndex(first.In); i != nil {
+			if first.Head()[0]>>4 == 4 {
+				n.icmp4Error(i, first, icmp4TimeExceeded, 1, 0)
+			} else {
+				n.icmp6Error(i, first, icmp6TimeExceeded, 1, 0)
+			}
 		}
 	}
 	for _, f := range parts {
@@ -208,24 +241,39 @@ func release(parts []fragPart) {
 
 // join makes the whole packet, with the header of the first fragment.
 func join(parts []fragPart, total int) *packet.Packet {
-	first := parts[0].p
-	ihl := int(first.Head()[0]&15) * 4
-	p := packet.Alloc(ihl + total)
-	p.Meta = first.Meta
+	first := parts[0]
+	h := first.p.Head()
+	v6 := h[0]>>4 == 6
+	hlen := first.head
+	if v6 {
+		hlen -= 8 // the fragment header goes
+	}
+	p := packet.Alloc(hlen + total)
+	p.Meta = first.p.Meta
+	p.CsumPartial, p.CsumValid, p.GSO = false, false, packet.GSO{}
 	p.SetL3(0)
-	p.SetL4(ihl)
+	p.SetL4(hlen)
 	b := p.Head()
-	copy(b, first.Head()[:ihl])
+	copy(b, h[:hlen])
+	if v6 {
+		_, nextAt := unfragmentable(h)
+		b[nextAt] = h[hlen]
+		binary.BigEndian.PutUint16(b[4:], uint16(hlen-40+total))
+		p.ClearL4()
+		defer func() {
+			if t, ok := packet.ParseTransport(b); ok {
+				p.SetL4(t.Offset)
+			}
+		}()
+	} else {
+		binary.BigEndian.PutUint16(b[2:], uint16(hlen+total))
+		b[6], b[7] = b[6]&0x40, 0
+		setIPv4Checksum(b)
+	}
 	for _, f := range parts {
-		fi := int(f.p.Head()[0]&15) * 4
-		f.p.CopyTo(b[ihl+f.at:], fi)
+		f.p.CopyTo(b[hlen+f.at:], f.head)
+		p.FragMax = max(p.FragMax, uint16(f.p.Len()))
 		f.p.Release()
 	}
-	binary.BigEndian.PutUint16(b[2:], uint16(ihl+total))
-	b[6], b[7] = b[6]&0x40, 0
-	setIPv4Checksum(b)
-	p.CsumPartial, p.CsumValid = false, false
-	p.GSO = packet.GSO{}
-	p.Proto = packet.EtherIPv4
 	return p
 }

@@ -73,7 +73,7 @@ func TestTraceroute(t *testing.T) {
 		{room.B4, "10.1.0.1", room.B4}, {room.B6, "fd01::1", room.B6},
 	} {
 		out := s.A.Run(t, "traceroute", "-n", "-q", "1", "-w", "3", c.to)
-		if !regexp.MustCompile(`(?m)^ 1  ` + c.hop1 + ` `).MatchString(out) || !regexp.MustCompile(`(?m)^ 2  ` + c.hop2 + ` `).MatchString(out) {
+		if !regexp.MustCompile(`(?m)^ 1  `+c.hop1+` `).MatchString(out) || !regexp.MustCompile(`(?m)^ 2  `+c.hop2+` `).MatchString(out) {
 			t.Error(out)
 		}
 	}

@@ -49,6 +49,24 @@ type Host interface {
 	Now() time.Time
 }
 
+// Router is a Host that also lets subsystems stand in for parts of its own
+// path: queues behind Egress, neighbours, reassembly.
+type Router interface {
+	Host
+	// ToNeighbor sends a network packet to an address on an interface's link,
+	// whatever the routes say, through Egress. It takes the packet over.
+	ToNeighbor(ifindex int, p *Packet, to netip.Addr) error
+	// ToDevice hands a whole frame to an interface's device, past Egress: for
+	// handlers at Egress that stole it to send it later. It takes the packet
+	// over.
+	ToDevice(ifindex int, p *Packet) error
+	// Reassemble is what a handler returns that needs whole packets, at
+	// Prerouting or Output: a fragment is stolen and kept, and the one that
+	// completes a packet becomes the whole of it (Continue). Packets made whole
+	// may be fragmented again on their way out.
+	Reassemble(p *Packet) Verdict
+}
+
 // Interface is a view of one of a node's interfaces. Its slices are not to be
 // changed.
 type Interface struct {
@@ -102,4 +120,25 @@ type Route struct {
 	// MAC of the next hop, if the neighbour is known (HasMAC).
 	MAC    [6]byte
 	HasMAC bool
+}
+
+// SocketHost is a Host that can say which of its sockets a packet is for.
+type SocketHost interface {
+	LookupSocket(q SocketQuery) (Socket, bool)
+}
+
+// SocketQuery describes a packet. Dst is the node's side.
+type SocketQuery struct {
+	Proto    uint8 // packet.ProtoTCP or packet.ProtoUDP
+	Src, Dst netip.AddrPort
+	Ifindex  int
+	Listen   bool // listening sockets will do
+}
+
+// Socket is what is known of a socket.
+type Socket struct {
+	Local, Remote netip.AddrPort
+	State         uint32 // TCP state as in Linux (TCP_ESTABLISHED is 1)
+	Bound         int    // interface it is bound to
+	Cookie        uint64 // names it, never 0
 }

@@ -1,5 +1,7 @@
 package packet
 
+import "net/netip"
+
 // Type tells for whom the link layer meant a packet (uapi linux/if_packet.h).
 type Type uint8
 
@@ -67,6 +69,14 @@ type Meta struct {
 	RedirectTo    int    // with hook.Redirect: the interface
 	RedirectFlags uint32 // with hook.Redirect: RedirectIngress
 	Depth         uint8  // how many times it was redirected on this node
+
+	// NextHop is where a redirect to a neighbour goes, FragMax the largest
+	// fragment a packet was reassembled from (0: it was never in parts), Socket
+	// the cookie of the socket it was assigned to.
+	NextHop netip.Addr
+	FragMax uint16
+	Socket  uint64
+	Private any // of the subsystem whose handler set it
 
 	CB [5]uint32 // scratch of classifiers (__sk_buff cb)
 }

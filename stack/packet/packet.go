@@ -261,3 +261,22 @@ func (p *Packet) relocate(front, back int) {
 	}
 	p.off, p.end = front, front+linear
 }
+
+// Swap exchanges all that two packets are. Owners keep their packets, and find
+// the other's bytes in them.
+func (p *Packet) Swap(q *Packet) {
+	*p, *q = *q, *p
+	p.rebase(q)
+	q.rebase(p)
+}
+
+// rebase mends the fragment list of a packet that was copied from another: it
+// may point into the other's own store.
+func (p *Packet) rebase(from *Packet) {
+	if cap(p.frags) == len(from.fragStore) && len(p.frags) > 0 && &p.frags[:1][0] == &from.fragStore[0] {
+		n := len(p.frags)
+		p.frags = p.fragStore[:n]
+	} else if len(p.frags) == 0 {
+		p.frags = p.fragStore[:0]
+	}
+}
