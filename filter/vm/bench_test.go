@@ -134,7 +134,7 @@ func (c benchCase) ownRun(b *testing.B, o Options) func(n int) time.Duration {
 		}
 	}
 	p := ob.progs[c.program]
-	if o.Verified && !p.Compiled() {
+	if !o.NoJIT && !p.Compiled() {
 		return nil
 	}
 	pk := packet.New(c.frame(b))
@@ -173,7 +173,7 @@ func BenchmarkKernel(b *testing.B) {
 	floor := 0.0
 	for _, c := range benchCases {
 		b.Run(c.name, func(b *testing.B) {
-			jit, interp := c.ownRun(b, Options{Verified: true}), c.ownRun(b, Options{})
+			jit, interp := c.ownRun(b, Options{}), c.ownRun(b, Options{NoJIT: true})
 			var kernel func(int) time.Duration
 			if os.Getuid() == 0 {
 				kernel = c.kernelRun(b)
@@ -213,7 +213,7 @@ func BenchmarkKernel(b *testing.B) {
 // BenchmarkEnter is what entering and leaving a compiled program costs.
 func BenchmarkEnter(b *testing.B) {
 	c := benchCases[0]
-	run := c.ownRun(b, Options{Verified: true})
+	run := c.ownRun(b, Options{})
 	b.ResetTimer()
 	run(b.N)
 }

@@ -102,7 +102,7 @@ func loadObject(t testing.TB, file string, o Options) *object {
 	}
 	ob := &object{c, map[string]*Prog{}}
 	for name, p := range c.Programs {
-		if ob.progs[name], err = New(p, o); err != nil {
+		if ob.progs[name], err = load(p, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -138,7 +138,7 @@ func TestVectorsCorpus(t *testing.T) {
 		for _, file := range specs {
 			total++
 			name := fmt.Sprintf("%s/jit=%v", strings.TrimSuffix(filepath.Base(file), ".json"), jit)
-			if t.Run(name, func(t *testing.T) { runCorpus(t, root, file, Options{Verified: jit}) }) {
+			if t.Run(name, func(t *testing.T) { runCorpus(t, root, file, Options{NoJIT: !jit}) }) {
 				ok++
 			}
 		}
@@ -181,7 +181,7 @@ func runCorpus(t *testing.T, root, specFile string, o Options) {
 	if p == nil {
 		t.Fatalf("no program %s", spec.Program)
 	}
-	if o.Verified && !p.Compiled() {
+	if !o.NoJIT && !p.Compiled() {
 		t.Skip("no compiler for this machine")
 	}
 	for _, w := range want.Packets {

@@ -8,7 +8,8 @@
 // slot; Acquire takes one and Release gives it back, and whoever runs several programs
 // on a packet, or many packets, keeps it meanwhile. Prog's own Run methods do both.
 //
-//	p, err := vm.New(prog, vm.Options{Verified: true})
+//	proof, err := verifier.Verify(prog, verifier.Options{})
+//	p, err := vm.New(prog, vm.Options{Proof: proof})
 //	r := vm.Acquire()
 //	defer r.Release()
 //	verdict, err := r.SKB(p, pkt, env)
@@ -26,5 +27,5 @@
 // runs too long stops with a *Fault that names the instruction and the register. A
 // program never brings the process down, whatever its bytes. Compiled programs check
 // the instruction budget and what helpers are told by the maps, nothing else: New
-// compiles only what is marked as verified.
+// compiles only what comes with the verifier's proof.
 package vm

@@ -3,17 +3,25 @@ package vm
 import (
 	"fmt"
 
+	"taproom/filter/verifier"
+
+	"taproom/filter/helper"
+	"taproom/filter/vm/code"
 	"taproom/filter/vm/jit"
 )
 
 // compile makes machine code of a program, on machines that have a compiler.
-func (p *Prog) compile() error {
+func (p *Prog) compile(proof *verifier.Result) error {
 	if !jit.Supported {
 		return nil
 	}
 	facts := p.code.Analyze()
+	src := jit.Source{Code: p.code, Facts: facts, Ctx: jit.Ctx(p.kind), Maps: p.maps}
+	if proof != nil {
+		refine(&src, proof)
+	}
 	p.use = useOfCtx(p.code, facts, p.kind)
-	out, err := compileNative(jit.Source{Code: p.code, Facts: facts, Ctx: jit.Ctx(p.kind), Maps: p.maps})
+	out, err := compileNative(src)
 	if err != nil {
 		return err
 	}
@@ -133,4 +141,43 @@ func (r *Run) nativeFault(err error) error {
 		return err
 	}
 	return &Fault{Prog: r.cur.src.Name, Insn: 0, Reg: -1, Err: err}
+}
+
+// refine adds what the verifier knows to what can be seen without it.
+func refine(s *jit.Source, proof *verifier.Result) {
+	s.Keys = map[int]uint32{}
+	for i := range s.Code.Insns {
+		in, slot := &s.Code.Insns[i], int(s.Code.Slot[i])
+		if slot >= len(proof.Insns) {
+			return
+		}
+		f := &proof.Insns[slot]
+		known := &s.Facts[i]
+		if !f.Visited {
+			*known = code.Facts{}
+			continue
+		}
+		base := in.Src
+		if !in.Op.IsLoad() {
+			base = in.Dst
+		}
+		switch {
+		case in.Op == code.Call && f.MapIndex >= 0 && int(f.MapIndex) < len(s.Maps):
+			arg := 1
+			if in.Imm == tailCall {
+				arg = 2
+			}
+			known[arg] = code.MapFact + code.Fact(f.MapIndex)
+			if f.ConstKey && in.Imm == int64(helper.MapLookupElem) {
+				s.Keys[i] = f.Key
+			}
+		case in.Op.Width() == 0, in.Op >= code.Abs8, f.Region == verifier.RegionNone, f.Region == verifier.RegionMixed:
+		case f.Region == verifier.RegionCtx:
+			known[base] = code.IsCtx
+		case f.Region == verifier.RegionKernel:
+			known[base] = code.KernelPtr
+		default:
+			known[base] = code.NotCtx
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"taproom/filter/ebpf"
 	"taproom/filter/helper"
 	"taproom/filter/maps"
+	"taproom/filter/verifier"
 	"taproom/filter/vm/code"
 	"taproom/filter/vm/jit"
 )
@@ -21,9 +22,13 @@ const DefaultBudget = 1 << 27
 // Options tell New what to do with a program. The zero value interprets it with the
 // default budget.
 type Options struct {
-	// Verified says that the verifier has accepted the program. Nothing else is
-	// compiled.
-	Verified bool
+	// Proof is what verifier.Verify returned for this very program. Nothing is
+	// compiled without it.
+	Proof *verifier.Result
+	// Unproven compiles without a proof. Such a program can do to the process whatever
+	// its author likes: this is for tests of the instruction set, whose programs no
+	// verifier would take.
+	Unproven bool
 	// NoJIT keeps a verified program in the interpreter. The environment variable
 	// TAPROOM_JIT=off does so for all.
 	NoJIT bool
@@ -88,8 +93,8 @@ func New(src *ebpf.Program, o Options) (*Prog, error) {
 	p.restrict()
 	p.refs.Store(1)
 	register(p)
-	if o.Verified && !o.NoJIT && jitOn() {
-		if err := p.compile(); err != nil {
+	if (o.Proof != nil || o.Unproven) && !o.NoJIT && jitOn() {
+		if err := p.compile(o.Proof); err != nil {
 			return nil, fmt.Errorf("vm: %q: %w", src.Name, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"taproom/filter/ebpf"
 	"taproom/filter/maps"
+	"taproom/filter/verifier"
 )
 
 // vectors is the root of recorded cases.
@@ -83,7 +84,7 @@ func TestVectorsRawRet(t *testing.T) {
 					continue
 				}
 				n++
-				p, err := New(raw.program(t), Options{Verified: true, NoJIT: !jit})
+				p, err := load(raw.program(t), Options{NoJIT: !jit})
 				if err != nil {
 					t.Errorf("%s: %v", raw.Name, err)
 					continue
@@ -102,4 +103,14 @@ func TestVectorsRawRet(t *testing.T) {
 			t.Logf("%s, jit %v: %d of %d", filepath.Base(f), jit, ok, n)
 		}
 	}
+}
+
+// load verifies a program and makes it runnable.
+func load(src *ebpf.Program, o Options) (*Prog, error) {
+	proof, err := verifier.Verify(src, verifier.Options{})
+	if err != nil {
+		return nil, err
+	}
+	o.Proof = proof
+	return New(src, o)
 }

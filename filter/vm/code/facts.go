@@ -10,6 +10,7 @@ const (
 	Anything       // nothing is known
 	NotCtx         // anything but the context
 	IsCtx          // the context
+	KernelPtr      // out of a kernel structure: may be NULL, and reads as 0 then
 	MapFact
 )
 

@@ -11,6 +11,9 @@ type Source struct {
 	Facts []code.Facts
 	Ctx   Ctx
 	Maps  []*maps.Map
+	// Keys has the key of each map_lookup_elem on an array whose key is always the
+	// same and in range, by instruction.
+	Keys map[int]uint32
 }
 
 // Output is what it returns: position-independent machine code.

@@ -30,6 +30,11 @@ func (c *compiler) callHelper(pc int, in *code.Insn) {
 		if i, m := c.mapIn(pc, 1); m != nil {
 			switch l := m.Layout(); {
 			case l.Kind == maps.LayoutArray && m.Type() != maps.ArrayOfMaps:
+				if key, ok := c.Keys[pc]; ok {
+					c.movImm(rax, uint64(l.Base)+uint64(l.Stride)*uint64(key))
+					c.addCPU(l)
+					return
+				}
 				c.arrayLookup(l)
 				return
 			case l.Kind == maps.LayoutHash && m.KeySize() <= maxInlineKey && !m.Type().OfMaps():

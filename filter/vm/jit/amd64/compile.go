@@ -96,7 +96,7 @@ func (c *compiler) emit() {
 			c.bind(c.insn[pc])
 			c.starts[pc] = len(c.b)
 			if c.Facts[pc][10] == code.Unreached {
-				continue
+				continue // nothing gets here, or the verifier has not been here
 			}
 			c.one(pc, &c.Code.Insns[pc])
 		}

@@ -27,8 +27,7 @@ func (c *compiler) loadInsn(pc int, in *code.Insn) {
 		c.bind(plain)
 		c.plainLoad(in.Op, dst, base, in.Off)
 		c.bind(done)
-	case c.Ctx == jit.Netfilter && in.Src != 10 && fact == code.NotCtx, c.Ctx == jit.Netfilter && fact == code.Anything:
-		// A pointer out of a kernel structure may be NULL, and reads as 0 then.
+	case fact == code.KernelPtr || c.Ctx == jit.Netfilter && fact == code.Anything:
 		null, done := c.label(), c.label()
 		c.aluImm(true, 7, base, 4096)
 		c.jcc(ccB, null)
