@@ -84,8 +84,7 @@ func (o WCOpcode) String() string {
 // WCFlags say which fields of a [WC] are valid (enum ibv_wc_flags).
 type WCFlags uint8
 
-// Completion flags. WCReceive is set on all receives: rxe reports it too, and
-// the recorded outputs of rxe show it as bit 0, which is verbs' GRH bit.
+// Completion flags.
 const (
 	WCGRH     WCFlags = 1 << 0 // came over a routed network: always with RoCEv2; on UD the buffer starts with 40 bytes of IP header
 	WCWithImm WCFlags = 1 << 1 // Imm is valid
