@@ -159,3 +159,6 @@ func openTCP(t *testing.T, from, to *taptest.Room, addr netip.AddrPort) (send fu
 	}
 	return send, func() { close(work); c.Close(); s.Close() }
 }
+
+// roomOptions are for tests that ordinary users can run, too.
+var roomOptions netns.Options

@@ -101,7 +101,7 @@ func CheckName(name string) error {
 		return bad(fmt.Sprintf("has %d bytes, at most %d are possible", len(name), unix.IFNAMSIZ-1))
 	case name == "." || name == "..":
 		return bad("is a directory")
-	case strings.ContainsAny(name, "/: \t\n\v\f\r\x00\x85\xa0"):
+	case strings.ContainsAny(name, "/: \t\n\v\f\r\x00") || strings.IndexByte(name, 0xa0) >= 0: // Latin-1, as isspace in Linux
 		return bad("contains a slash, a colon or white space")
 	case strings.Count(name, "%") > 1 || strings.Contains(strings.ReplaceAll(name, "%d", ""), "%"):
 		return bad("may contain one %d and no other percent sign")

@@ -170,6 +170,17 @@ func (d *TAP) QueueStats(i int) Stats {
 	return Stats{Rx: q.rx.load(), Tx: q.tx.load()}
 }
 
+// KernelCounters are the counters of the interface on the kernel's side. Its
+// TxDropped are frames for which this process was too slow: the only loss
+// that Stats cannot show.
+func (d *TAP) KernelCounters() (netns.Counters, error) {
+	l, err := d.ns.Link(d.info.Name)
+	if err != nil {
+		return netns.Counters{}, fmt.Errorf("tap: %w", err)
+	}
+	return l.Counters, nil
+}
+
 // Close ends reading and writing and closes the descriptors; the interface
 // goes with them unless it is persistent.
 func (d *TAP) Close() error {

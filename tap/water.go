@@ -16,6 +16,13 @@ func openWater(a openArgs, name string) (*os.File, string, error) {
 	if a.Kind == IP {
 		c.DeviceType = water.TUN
 	}
+	// Package water leaks a descriptor when it fails, so see first whether it
+	// will; our errors are better, too.
+	probe, _, err := openTun(a, name)
+	if err != nil {
+		return nil, name, err
+	}
+	probe.Close()
 	i, err := water.New(c)
 	if err != nil {
 		return nil, name, fmt.Errorf("tap: cannot open %v device %q (water): %w", a.Kind, name, err)

@@ -30,7 +30,7 @@ type (
 
 const (
 	maxMessage = 128 << 10
-	maxFiles   = 64
+	maxFiles   = 253 // SCM_MAX_FD
 )
 
 // agent is this side of an agent process.
