@@ -23,7 +23,8 @@ type Event struct {
 	Kind     option.Kind
 	Overflow bool
 	Active   bool
-	Local    bool // the packet was for this node: nobody will add to it
+	Local    bool // the packet was for this node
+	Last     bool // nobody will add to it: it was for this node, or leaves the domain here
 	In       int  // receiving interface
 	Time     int64
 	// The flow.
@@ -40,6 +41,15 @@ type Event struct {
 
 	n    uint8
 	data [256]byte
+}
+
+// TraceEvent is the event for a valid trace, without anything about the
+// packet that carried it.
+func TraceEvent(t option.Trace) (e Event) {
+	e.Namespace, e.NodeLen, e.Type = t.Namespace(), uint8(t.NodeLen()), t.TypeReserved()
+	e.Kind, e.Overflow, e.Active = t.Kind(), t.Overflow(), t.Active()
+	e.n = uint8(copy(e.data[:], t.Recorded()))
+	return e
 }
 
 // Data is what the nodes recorded, newest first. It belongs to the event.
@@ -132,6 +142,7 @@ func (n *Node) publish(e *Event) {
 func (e *Event) describe(a *arrival) {
 	b := a.b
 	e.In, e.Time, e.Local = a.p.In, a.now(), a.local()
+	e.Last = e.Local || a.s.anyEdge && a.egress().edge != Inside
 	e.Src, e.Dst = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 	e.FlowLabel = binary.BigEndian.Uint32(b) & 0xfffff
 	t, ok := packet.ParseTransport(a.p.Head())
@@ -151,10 +162,7 @@ func (a *arrival) traceEvent(t option.Trace) {
 	if a.sent || !a.n.watched() || a.s.extras.Seed {
 		return
 	}
-	var e Event
-	e.Namespace, e.NodeLen, e.Type = t.Namespace(), uint8(t.NodeLen()), t.TypeReserved()
-	e.Kind, e.Overflow, e.Active = t.Kind(), t.Overflow(), t.Active()
-	e.n = uint8(copy(e.data[:], t.Recorded()))
+	e := TraceEvent(t)
 	e.describe(a)
 	a.n.publish(&e)
 }
