@@ -10,6 +10,12 @@ import (
 	"time"
 )
 
+// Our addresses, unless HostOptions say otherwise.
+var (
+	HostIP  = netip.MustParseAddr("10.9.0.2")
+	HostIP6 = netip.MustParseAddr("fd09::2")
+)
+
 // HostOptions are the addresses of our end of a segment. The zero value is
 // 52:54:00:00:00:02, 10.9.0.2 and fd09::2.
 type HostOptions struct {
@@ -58,10 +64,10 @@ func NewHost(link FrameLink, o HostOptions) *Host {
 		o.MAC = [6]byte{0x52, 0x54, 0, 0, 0, 2}
 	}
 	if !o.IP.IsValid() {
-		o.IP = netip.AddrFrom4([4]byte{10, 9, 0, 2})
+		o.IP = HostIP
 	}
 	if !o.IP6.IsValid() {
-		o.IP6 = netip.MustParseAddr("fd09::2")
+		o.IP6 = HostIP6
 	}
 	h := &Host{link: link, o: o, macs: map[netip.Addr][6]byte{}, finished: make(chan struct{})}
 	h.learned = sync.NewCond(&h.mu)
@@ -95,9 +101,18 @@ func (h *Host) Close() error {
 	return err
 }
 
+// runWriter is a link that takes super-frames.
+type runWriter interface {
+	WriteRun(b []byte, size int) (int, error)
+}
+
 // Send sends an IP packet to its destination, a neighbour or a group, resolving
 // its address if need be. It does not keep ip.
-func (h *Host) Send(ip []byte) error {
+func (h *Host) Send(ip []byte) error { return h.SendRun(ip, 0) }
+
+// SendRun sends a super-frame of packets with size bytes of UDP payload each; 0
+// means that it is a single packet.
+func (h *Host) SendRun(ip []byte, size int) error {
 	var dst netip.Addr
 	typ := uint16(etherIPv4)
 	if ip[0]>>4 == 6 {
@@ -109,14 +124,23 @@ func (h *Host) Send(ip []byte) error {
 	if err != nil {
 		return err
 	}
-	return h.frame(mac, typ, ip)
+	return h.frameRun(mac, typ, ip, size)
 }
 
 func (h *Host) frame(dst [6]byte, typ uint16, payload []byte) error {
+	return h.frameRun(dst, typ, payload, 0)
+}
+
+func (h *Host) frameRun(dst [6]byte, typ uint16, payload []byte, size int) error {
 	b := make([]byte, 0, 14+len(payload))
 	b = append(append(b, dst[:]...), h.o.MAC[:]...)
 	b = binary.BigEndian.AppendUint16(b, typ)
-	_, err := h.link.Write(append(b, payload...))
+	b = append(b, payload...)
+	if w, ok := h.link.(runWriter); ok && size > 0 {
+		_, err := w.WriteRun(b, size)
+		return err
+	}
+	_, err := h.link.Write(b)
 	return err
 }
 
@@ -223,13 +247,27 @@ func (h *Host) handle(f []byte) {
 		}
 	case typ == etherIPv6 && len(p) >= 64 && p[6] == protoICMPv6 && (p[40] == icmpSolicit || p[40] == icmpAdvert):
 		h.handleND(mac, p)
-	case typ == etherIPv4 || typ == etherIPv6:
+	case typ == etherIPv4 && len(p) >= 20 || typ == etherIPv6 && len(p) >= 40:
 		h.mu.Lock()
+		h.glean(p, mac)
 		receive := h.receive
 		h.mu.Unlock()
 		if receive != nil {
 			receive(p)
 		}
+	}
+}
+
+// glean learns a neighbour from a packet of its own: an answer to it, sent by who
+// reads the link, could not wait for ARP.
+func (h *Host) glean(p []byte, mac [6]byte) {
+	src := netip.AddrFrom4([4]byte(p[12:]))
+	if p[0]>>4 == 6 {
+		src = netip.AddrFrom16([16]byte(p[8:]))
+	}
+	if _, ok := h.macs[src]; !ok {
+		h.macs[src] = mac
+		h.learned.Broadcast()
 	}
 }
 

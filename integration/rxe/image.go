@@ -27,7 +27,7 @@ var modules = strings.Fields(`virtio_ring virtio virtio_pci_modern_dev virtio_pc
 
 // guestFiles are what the guest takes from the packages: directories whole.
 // Libraries follow from what the programs are linked with.
-var guestFiles = strings.Fields("bin sbin usr/bin usr/sbin etc/libibverbs.d usr/lib/x86_64-linux-gnu/libibverbs")
+var guestFiles = strings.Fields("bin sbin usr/bin usr/sbin etc/libibverbs.d/rxe.driver usr/lib/x86_64-linux-gnu/libibverbs")
 
 // programPackages are the packages whose programs go into the guest; of the
 // others only libraries do.

@@ -3,10 +3,12 @@ package rxe
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -47,11 +49,13 @@ func NewLab() (*Lab, error) {
 	off := false
 	l.bridge = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}, MulticastSnooping: &off}
 	l.bridge.MTU = maxMTU
+	l.bridge.HardwareAddr = net.HardwareAddr{0x52, 0x54, 0, 0, 0, 3} // or it changes as TAPs come and go
 	if err := l.handle.LinkAdd(l.bridge); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("%w: a bridge: %w", ErrUnavailable, err)
 	}
-	if err := l.handle.LinkSetUp(l.bridge); err != nil {
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 9, 0, 3), Mask: net.CIDRMask(24, 32)}}
+	if err := errors.Join(l.handle.AddrAdd(l.bridge, addr), l.handle.LinkSetUp(l.bridge)); err != nil {
 		l.Close()
 		return nil, err
 	}
@@ -108,6 +112,22 @@ func (l *Lab) TAP(name string, mtu int, vnet bool) (*os.File, error) {
 		return nil, fmt.Errorf("rxe: TAP %s: %w", name, err)
 	}
 	return f, nil
+}
+
+// BridgeAddr is the bridge's own address: what the kernel on our side of the
+// segment is called, for the TCP talks of RDMA programs.
+const BridgeAddr = "10.9.0.3"
+
+// Dial opens a TCP connection from the bridge's address.
+func (l *Lab) Dial(addr string) (c net.Conn, err error) {
+	err = l.In(func() (err error) { c, err = net.DialTimeout("tcp4", addr, 5*time.Second); return err })
+	return c, err
+}
+
+// Listen listens for TCP connections to the bridge's address.
+func (l *Lab) Listen(port string) (c net.Listener, err error) {
+	err = l.In(func() (err error) { c, err = net.Listen("tcp4", BridgeAddr+":"+port); return err })
+	return c, err
 }
 
 // In calls f on a thread in the lab's namespace.

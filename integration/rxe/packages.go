@@ -74,9 +74,12 @@ type packages struct {
 	Header string   // file of headerPackage
 }
 
-// key changes when any package does.
+// layout changes when what is taken from the packages does.
+const layout = "2"
+
+// key changes when any package does, or the layout.
 func (p *packages) key() string {
-	h := sha256.Sum256([]byte(strings.Join(append(slices.Clone(p.Debs), p.Kernel, p.Header), "\n")))
+	h := sha256.Sum256([]byte(strings.Join(append(slices.Clone(p.Debs), p.Kernel, p.Header, layout), "\n")))
 	return fmt.Sprintf("%x", h[:8])
 }
 

@@ -33,12 +33,7 @@ func Start(tb testing.TB, o Options) *Guest {
 	if testing.Short() && !required("rxe") {
 		tb.Skip("rxe: boots a guest, left out with -short")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	if err := Setup(ctx); err != nil {
-		Missing(tb, "rxe", err)
-	}
-	g, err := Boot(ctx, o)
+	g, err := bootForTest(o)
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		Missing(tb, "rxe", err)
@@ -47,6 +42,16 @@ func Start(tb testing.TB, o Options) *Guest {
 	}
 	tb.Cleanup(func() { g.Close() })
 	return g
+}
+
+// bootForTest installs what is missing, if it can, and boots a guest.
+func bootForTest(o Options) (*Guest, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	if err := Setup(ctx); err != nil {
+		return nil, err
+	}
+	return Boot(ctx, o)
 }
 
 // MustRun runs a command in the guest that has to succeed, and returns what it

@@ -2,8 +2,6 @@ package rxe
 
 import (
 	"net/netip"
-	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,8 +19,7 @@ func TestTAP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	link := &vnetLink{File: f}
-	h := NewHost(link, HostOptions{})
+	h := NewHost(NewTAPLink(f), HostOptions{})
 	defer h.Close()
 	for _, to := range []netip.Addr{netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("fd09::1")} {
 		wait := g.Go("verbx -X 2 > /tmp/out; cat /tmp/out", 20*time.Second)
@@ -54,8 +51,7 @@ func TestTAP(t *testing.T) {
 			run = append(run, p)
 		}
 		frame, size := roce.AppendRun(nil, run)
-		link.size = size
-		if err := h.Send(frame); err != nil {
+		if err := h.SendRun(frame, size); err != nil {
 			t.Fatal(err)
 		}
 		r, err := wait()
@@ -70,47 +66,4 @@ func TestTAP(t *testing.T) {
 		}
 		g.MustRun(t, "rm -f /tmp/out", 5*time.Second)
 	}
-}
-
-// vnetLink puts a virtio-net header in front of frames: an empty one, but for
-// RoCE super-frames, recognised by their length.
-type vnetLink struct {
-	*os.File
-	mu   sync.Mutex
-	size int // of a super-frame's packets; set before it is written
-}
-
-const (
-	vnetLen       = 10
-	vnetNeedsCsum = 1
-	vnetUDPL4     = 5
-)
-
-func (l *vnetLink) Read(b []byte) (int, error) {
-	buf := make([]byte, len(b)+vnetLen)
-	n, err := l.File.Read(buf)
-	if err != nil || n < vnetLen {
-		return 0, err
-	}
-	return copy(b, buf[vnetLen:n]), nil
-}
-
-func (l *vnetLink) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	h := make([]byte, vnetLen, vnetLen+len(b))
-	if len(b) > 1514 {
-		ip := 20
-		if b[14]>>4 == 6 {
-			ip = 40
-		}
-		put := func(off, v int) { h[off], h[off+1] = byte(v), byte(v>>8) }
-		h[0], h[1] = vnetNeedsCsum, vnetUDPL4
-		put(2, 14+ip+8)
-		put(4, l.size)
-		put(6, 14+ip)
-		put(8, 6)
-	}
-	n, err := l.File.Write(append(h, b...))
-	return max(0, n-vnetLen), err
 }
