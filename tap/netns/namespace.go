@@ -128,10 +128,23 @@ func (n *Namespace) Do(f func() error) error {
 	if n == nil {
 		return f()
 	}
+	return onThread(func() error {
+		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			if err == unix.EPERM {
+				err = errors.Join(ErrThreadOnly, err)
+			}
+			return fmt.Errorf("netns: cannot enter %s: %w", n, err)
+		}
+		return f()
+	})
+}
+
+// onThread runs f on a thread that may change its network namespace, and
+// brings it back afterwards. The thread is f's alone, so that it can die if it
+// cannot be brought back: its goroutine then ends while locked to it.
+func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// A thread of its own, so that it can die if it cannot be restored:
-		// the goroutine then ends while locked to it.
 		runtime.LockOSThread()
 		home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -139,22 +152,21 @@ func (n *Namespace) Do(f func() error) error {
 			done <- fmt.Errorf("netns: cannot open this thread's namespace: %w", err)
 			return
 		}
-		defer unix.Close(home)
-		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			runtime.UnlockOSThread()
-			if err == unix.EPERM {
-				err = errors.Join(ErrThreadOnly, err)
-			}
-			done <- fmt.Errorf("netns: cannot enter %s: %w", n, err)
-			return
-		}
 		err = f()
-		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
+		if unix.Setns(home, unix.CLONE_NEWNET) == nil || unchanged(home) {
 			runtime.UnlockOSThread()
 		}
+		unix.Close(home)
 		done <- err
 	}()
 	return <-done
+}
+
+// unchanged reports whether the thread is in the namespace home. A process
+// without privilege cannot enter even the one it is in.
+func unchanged(home int) bool {
+	var a, b unix.Stat_t
+	return unix.Fstat(home, &a) == nil && unix.Stat("/proc/thread-self/ns/net", &b) == nil && a.Ino == b.Ino && a.Dev == b.Dev
 }
 
 // checkName accepts what ip-netns(8) does: one path element.

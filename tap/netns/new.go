@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,34 +48,15 @@ func New(o Options) (*Namespace, error) {
 
 // newOnThread lets a thread unshare, takes hold of the new namespace and lets
 // the thread go back.
-func newOnThread(name string) (*Namespace, error) {
-	type result struct {
-		n   *Namespace
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // see Do
-		home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			runtime.UnlockOSThread()
-			done <- result{nil, fmt.Errorf("netns: cannot open this thread's namespace: %w", err)}
-			return
-		}
-		defer unix.Close(home)
+func newOnThread(name string) (n *Namespace, err error) {
+	err = onThread(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			runtime.UnlockOSThread()
-			done <- result{nil, fmt.Errorf("netns: cannot make a network namespace: %w", err)}
-			return
+			return fmt.Errorf("netns: cannot make a network namespace: %w", err)
 		}
-		n, err := hold(name)
-		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- result{n, err}
-	}()
-	r := <-done
-	return r.n, r.err
+		n, err = hold(name)
+		return err
+	})
+	return n, err
 }
 
 // hold opens the calling thread's namespace and binds it to its name.
