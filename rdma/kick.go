@@ -1,5 +1,7 @@
 package rdma
 
+import "runtime"
+
 // burst is how many packets are built under the lock before they are sent: enough
 // to fill super-frames, few enough to be in the cache still when the other side
 // of an in-memory port reads them.
@@ -56,6 +58,20 @@ func (q *QP) transmit() bool {
 		q.dev.unseen.sendErr.Add(failed)
 	}
 	return n == burst
+}
+
+// settle lets answers go that are queued already: a program that has seen a
+// completion may end the queue pair at once, and the ACK or NAK that belongs to
+// it must not be lost. It waits, not for long, for a goroutine that is
+// transmitting just now.
+func (q *QP) settle() {
+	q.kick()
+	for range 1000 {
+		if q.work.Load() == 0 {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // send hands a frame to the port, or to this device where it is for itself.

@@ -9,6 +9,9 @@ import (
 // has changed if it fails.
 func (q *QP) Modify(a *QPAttr, mask AttrMask) error {
 	const verb = "modify_qp"
+	if mask&AttrState != 0 && (a.State == Reset || a.State == Err) {
+		q.settle()
+	}
 	q.mu.Lock()
 	next := q.state
 	if mask&AttrState != 0 {

@@ -171,6 +171,7 @@ func (d *Device) number(q *QP, want uint32) error {
 // and none comes any more when it has returned.
 func (q *QP) Destroy() error {
 	d := q.dev
+	q.settle()
 	q.mu.Lock()
 	if q.dead {
 		q.mu.Unlock()
