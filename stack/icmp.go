@@ -104,15 +104,6 @@ func (n *Node) hostUnreachable(p *packet.Packet, f hook.Family) {
 	n.icmp6Error(i, p, icmp6Unreachable, 3, 0)
 }
 
-// ParameterProblem sends ICMPv6 parameter problem about a packet that came in
-// at an interface: code and the offset of what is wrong. The packet stays the
-// caller's. It is for handlers that judge extension headers.
-func (n *Node) ParameterProblem(p *packet.Packet, code uint8, pointer uint32) {
-	if i := n.byIndex(p.In); i != nil {
-		n.icmp6Error(i, p, icmp6ParamProblem, code, pointer)
-	}
-}
-
 // mayAnswer is RFC 1122 section 3.2.2: no errors about errors, fragments
 // behind the first, broadcasts and multicasts.
 func mayAnswer4(p *packet.Packet) bool {
@@ -141,7 +132,37 @@ func mayAnswer4(p *packet.Packet) bool {
 	return true
 }
 
+// ICMPError is an error message about a packet.
+type ICMPError struct {
+	Type, Code uint8
+	Info       uint32     // the last word of the ICMP header: an MTU, a pointer
+	From       netip.Addr // who says so; invalid is the node itself
+}
+
+// SendICMPError sends an error about a packet that came in, to its sender,
+// unless it is one that is never answered (RFC 1122 3.2.2) or the limit is
+// reached. The packet stays the caller's.
+func (n *Node) SendICMPError(p *packet.Packet, e ICMPError) {
+	i := n.byIndex(p.In)
+	switch {
+	case i == nil || len(p.Head()) == 0:
+	case p.Head()[0]>>4 == 4:
+		n.icmp4ErrorFrom(i, p, e)
+	default:
+		n.icmp6ErrorFrom(i, p, e)
+	}
+}
+
 func (n *Node) icmp4Error(i *Interface, p *packet.Packet, kind, code uint8, info uint32) {
+	n.icmp4ErrorFrom(i, p, ICMPError{Type: kind, Code: code, Info: info})
+}
+
+func (n *Node) icmp6Error(i *Interface, p *packet.Packet, kind, code uint8, info uint32) {
+	n.icmp6ErrorFrom(i, p, ICMPError{Type: kind, Code: code, Info: info})
+}
+
+func (n *Node) icmp4ErrorFrom(i *Interface, p *packet.Packet, m ICMPError) {
+	kind, code, info := m.Type, m.Code, m.Info
 	if !mayAnswer4(p) || !n.allowICMP(kind == icmp4Unreachable && code == 4) {
 		return
 	}
@@ -154,7 +175,10 @@ func (n *Node) icmp4Error(i *Interface, p *packet.Packet, kind, code uint8, info
 	b[0], b[1], b[8], b[9] = 0x45, h[1]&0x1e|0xc0, n.opts.DefaultTTL, packet.ProtoICMP
 	binary.BigEndian.PutUint16(b[2:], uint16(28+quote))
 	binary.BigEndian.PutUint16(b[4:], n.nextID())
-	src, dst := n.errorSource(i, p, hook.IPv4), sourceOf(h, hook.IPv4)
+	src, dst := m.From, sourceOf(h, hook.IPv4)
+	if !src.IsValid() {
+		src = n.errorSource(i, p, hook.IPv4)
+	}
 	if !src.IsValid() {
 		e.Release()
 		return
@@ -192,7 +216,8 @@ func mayAnswer6(p *packet.Packet, multicastOK bool) bool {
 	return t.Proto != packet.ProtoICMPv6 || len(h) > t.Offset && h[t.Offset]&0x80 != 0
 }
 
-func (n *Node) icmp6Error(i *Interface, p *packet.Packet, kind, code uint8, info uint32) {
+func (n *Node) icmp6ErrorFrom(i *Interface, p *packet.Packet, m ICMPError) {
+	kind, code, info := m.Type, m.Code, m.Info
 	multicastOK := kind == icmp6TooBig || kind == icmp6ParamProblem && code == 2
 	if !mayAnswer6(p, multicastOK) || !n.allowICMP(kind == icmp6TooBig) {
 		return
@@ -201,7 +226,10 @@ func (n *Node) icmp6Error(i *Interface, p *packet.Packet, kind, code uint8, info
 	quote := min(p.Len(), 1280-48)
 	e := packet.Alloc(48 + quote)
 	b := e.Head()
-	src, dst := n.errorSource(i, p, hook.IPv6), sourceOf(h, hook.IPv6)
+	src, dst := m.From, sourceOf(h, hook.IPv6)
+	if !src.IsValid() {
+		src = n.errorSource(i, p, hook.IPv6)
+	}
 	if !src.IsValid() {
 		e.Release()
 		return
