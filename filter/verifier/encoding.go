@@ -225,7 +225,7 @@ func (v *verifier) checkJumpFields(in ebpf.Insn, bad func(string) error) error {
 			return bad("BPF_CALL")
 		}
 	case in.Op == ebpf.OpExit:
-		if in.Imm != 0 || in.Src() != 0 || in.Dst() != 0 || in.Off != 0 {
+		if in.Imm != 0 || in.Src() != 0 || in.Dst() != 0 {
 			return bad("BPF_EXIT")
 		}
 	case in.Op == ebpf.OpJa:

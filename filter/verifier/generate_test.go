@@ -159,7 +159,19 @@ func (g *generator) mov() {
 		g.emit(ebpf.ClassALU64|ebpf.ALUMov|ebpf.SrcX, d, s, 0, 0)
 		g.kinds[d] = g.kinds[s]
 	case 2:
-		g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, d, 6, []int16{0, 8, 16, 40, 48, 32}[g.n(6)], 0)
+		if g.kinds[6] != gCtx {
+			return
+		}
+		switch g.typ {
+		case ebpf.XDP:
+			g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, d, 6, int16(12+4*g.n(2)), 0)
+		case ebpf.Netfilter:
+			g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeDW, 5, 6, 8, 0)
+			g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, 5, 5, []int16{112, 164, 140}[g.n(3)], 0)
+			d = 5
+		default:
+			g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, d, 6, []int16{0, 8, 16, 40, 48, 32}[g.n(6)], 0)
+		}
 		g.kinds[d] = gNum
 	default:
 		g.emit(g.class64()|ebpf.ALUMov, d, 0, 0, g.imm())
@@ -174,7 +186,11 @@ func (g *generator) ctx() {
 		return
 	}
 	sz, n := g.size()
-	off := g.n(192/n) * n
+	size := map[ebpf.ProgType]int{ebpf.XDP: 24, ebpf.Netfilter: 16}[g.typ]
+	if size == 0 {
+		size = 192
+	}
+	off := g.n(size/n) * n
 	if g.n(10) == 0 {
 		off = g.n(200)
 	}
@@ -195,13 +211,24 @@ func (g *generator) ctx() {
 	}
 }
 
+// data is the offset of the context's data pointer; the end's follows.
+func (g *generator) data() int16 {
+	if g.typ == ebpf.XDP {
+		return 0
+	}
+	return 76
+}
+
 func (g *generator) packet() {
 	data, end := g.pick(gPkt), g.pick(gEnd)
 	if data == 255 || end == 255 || g.n(6) == 0 {
 		d := uint8(7 + g.n(3))
-		off, k := int16(76), gPkt
+		off, k := g.data(), gPkt
 		if g.n(2) == 0 {
-			off, k = 80, gEnd
+			off, k = off+4, gEnd
+		}
+		if (g.typ == ebpf.Netfilter || g.typ == ebpf.SocketFilter) && g.n(20) != 0 {
+			return
 		}
 		g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, d, 6, off, 0)
 		g.kinds[d] = k
@@ -424,7 +451,11 @@ func (g *generator) call() {
 	}
 	ctx := func() { g.emit(ebpf.ClassALU64|ebpf.ALUMov|ebpf.SrcX, 1, 6, 0, 0) }
 	var id helper.ID
-	switch g.n(12) {
+	which := g.n(12)
+	if g.typ != ebpf.SchedCLS && (which < 6 || which == 7 || which == 10) && g.n(6) != 0 {
+		which = []int{0, 5, 6, 8, 11}[g.n(5)]
+	}
+	switch which {
 	case 0:
 		id = helper.GetPrandomU32
 	case 1:
@@ -509,8 +540,18 @@ func (g *generator) call() {
 	g.kinds[0] = gNum
 }
 
+// live makes sure that there are numbers to play with.
+func (g *generator) live() {
+	d := uint8(g.n(6))
+	g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeDW, d, 10, -40, 0)
+	g.kinds[d] = gNum
+}
+
 func (g *generator) action() {
 	before := len(g.insns)
+	if g.n(12) == 0 {
+		g.live()
+	}
 	switch g.n(20) {
 	case 0, 1, 2:
 		g.mov()
@@ -550,9 +591,12 @@ func generate(rng *rand.Rand, typ ebpf.ProgType) []ebpf.Insn {
 	g := &generator{rng: rng, fixup: map[int]int{}, typ: typ}
 	g.kinds[1], g.kinds[6], g.kinds[10] = gCtx, gCtx, gStack
 	g.emit(ebpf.ClassALU64|ebpf.ALUMov|ebpf.SrcX, 6, 1, 0, 0)
-	g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, 7, 6, 76, 0)
-	g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, 8, 6, 80, 0)
-	g.kinds[7], g.kinds[8] = gPkt, gEnd
+	switch typ {
+	case ebpf.SchedCLS, ebpf.XDP:
+		g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, 7, 6, g.data(), 0)
+		g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, 8, 6, g.data()+4, 0)
+		g.kinds[7], g.kinds[8] = gPkt, gEnd
+	}
 	for range 3 + g.n(20) {
 		g.action()
 	}

@@ -4,6 +4,7 @@ package verifier
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -96,12 +97,19 @@ func (k *kernel) load(typ ebpf.ProgType, insns []ebpf.Insn, logLevel uint32) (bo
 		attr.logLevel, attr.logSize, attr.logBuf = logLevel, uint32(len(log)), uint64(uintptr(unsafe.Pointer(&log[0])))
 	}
 	fd, e := bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	for e == unix.EAGAIN {
+		// A signal of the Go runtime interrupted the kernel's verifier.
+		fd, e = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	}
 	if e == 0 {
 		unix.Close(fd)
 	}
 	text, _, _ := bytes.Cut(log, []byte{0})
 	if e == unix.EPERM {
 		k.t.Skip("BPF_PROG_LOAD is not permitted")
+	}
+	if e != 0 && logLevel > 0 {
+		text = fmt.Appendf(text, "errno %d", e)
 	}
 	return e == 0, string(text)
 }
@@ -130,14 +138,20 @@ func setting(name string, def uint64) uint64 {
 // kernel's. Refusing what it accepts is a shortcoming, accepting what it refuses
 // a hole, unless the reason is listed.
 func TestKernelAgrees(t *testing.T) {
-	k := newKernel(t, testMaps)
+	// A program array takes programs of one type: each type has maps of its own.
+	types := []ebpf.ProgType{ebpf.SchedCLS, ebpf.SchedCLS, ebpf.SchedCLS, ebpf.XDP, ebpf.SocketFilter, ebpf.Netfilter}
+	kernels := map[ebpf.ProgType]*kernel{}
+	for _, typ := range types {
+		kernels[typ] = newKernel(t, testMaps)
+	}
 	ours := liveMaps(t, testMaps)
 	n, seed := setting("VERIFIER_PROGRAMS", 3000), setting("VERIFIER_SEED", 1)
 	verbose := os.Getenv("VERIFIER_VERBOSE") != ""
 	accepted, strict, wide := 0, 0, 0
 	for i := range n {
 		rng := rand.New(rand.NewPCG(seed, i))
-		typ := ebpf.SchedCLS
+		typ := types[rng.IntN(len(types))]
+		k := kernels[typ]
 		insns := generate(rng, typ)
 		if rng.IntN(4) == 0 {
 			mutate(rng, insns)
@@ -158,7 +172,7 @@ func TestKernelAgrees(t *testing.T) {
 		if yes {
 			strict++
 			if verbose {
-				t.Logf("program %d: stricter: %v", i, err)
+				t.Logf("program %d (%v): stricter: %v", i, typ, err)
 			}
 			continue
 		}
@@ -171,10 +185,10 @@ func TestKernelAgrees(t *testing.T) {
 			continue
 		}
 		tail := log
-		if len(tail) > 1500 {
-			tail = tail[len(tail)-1500:]
+		if len(tail) > 3000 {
+			tail = tail[len(tail)-3000:]
 		}
-		t.Errorf("program %d: we accept, the kernel refuses:\n%s", i, tail)
+		t.Errorf("program %d (%v): we accept, the kernel refuses:\n%s", i, typ, tail)
 	}
 	t.Logf("kernel: %d programs, %d accepted by it, %d refused by us alone, %d accepted by us alone", n, accepted, strict, wide)
 	if strict*50 > accepted {

@@ -357,6 +357,10 @@ func (v *verifier) stepAtomic(in ebpf.Insn) error {
 	if err != nil {
 		return err
 	}
+	if into == in.Dst() {
+		// The result would overwrite the address half way through the check.
+		return v.denied("R%d invalid mem access 'scalar'", in.Dst())
+	}
 	a.write = true
 	// What the location holds afterwards is not tracked.
 	value := unknownReg()

@@ -85,13 +85,14 @@ func (r *reg) maybeNull() bool {
 // isNull reports whether the register is known to hold 0.
 func (r *reg) isNull() bool { return r.kind == number && r.num.Is(0) }
 
-// notNull reports whether the register is a pointer that cannot be 0.
+// notNull reports whether a comparison with 0 is decided. Contexts and the stack
+// are not 0 either, but Linux leaves such comparisons open.
 func (r *reg) notNull() bool {
 	if r.maybeNull() {
 		return false
 	}
 	switch r.kind {
-	case ptrSock, ptrTCPSock, ptrMapValue, ptrMapKey, ptrSockCommon, ptrMem, ptrMap, ptrStack, ptrCtx:
+	case ptrSock, ptrTCPSock, ptrMapValue, ptrMapKey, ptrSockCommon, ptrMem, ptrMap:
 		return true
 	case ptrKernel:
 		return r.flags&trusted != 0

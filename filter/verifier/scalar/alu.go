@@ -32,7 +32,10 @@ func (r *Range) ALU(op uint8, src *Range, wide bool) {
 	case ebpf.ALUXor:
 		r.xor(&s)
 	case ebpf.ALULsh, ebpf.ALURsh, ebpf.ALUArsh:
-		r.shift(op, &s, wide)
+		if !r.shift(op, &s, wide) {
+			*r = unknown
+			return
+		}
 	default:
 		*r = unknown
 	}
@@ -161,20 +164,19 @@ func (r *Range) forget() {
 }
 
 // shift handles shifts by a known distance below the width; of others nothing
-// is known, since machines mask the distance.
-func (r *Range) shift(op uint8, s *Range, wide bool) {
+// is known, since machines mask the distance; it returns false for them.
+func (r *Range) shift(op uint8, s *Range, wide bool) bool {
 	width := uint64(32)
 	if wide {
 		width = 64
 	}
 	if !s.IsConst() && !(!wide && s.IsConst32()) || s.Value()&(1<<32-1) >= width || wide && s.Value() >= 64 {
-		*r = unknown
-		return
+		return false
 	}
 	n := uint8(s.Value())
 	if !wide {
 		r.shift32(op, n)
-		return
+		return true
 	}
 	switch op {
 	case ebpf.ALULsh:
@@ -203,6 +205,7 @@ func (r *Range) shift(op uint8, s *Range, wide bool) {
 		r.forget()
 		r.SMin, r.SMax = smin, smax
 	}
+	return true
 }
 
 // shift32 works on the low half; the caller zero-extends.
