@@ -209,3 +209,9 @@ func closeNg(ng *pcapgo.NgWriter, seen []uint64, lost uint64) error {
 	}
 	return nil
 }
+
+// CanCapture reports what Capture would not find.
+func (l *Lab) CanCapture(where []string) error {
+	_, err := l.places(where)
+	return err
+}

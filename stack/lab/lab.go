@@ -19,6 +19,8 @@ type Options struct {
 	// Log is told of events in words: a program that ended, a device that
 	// failed. Nil forgets them.
 	Log func(format string, args ...any)
+	// Env is added to the environment of programs in rooms.
+	Env []string
 }
 
 // The errors that callers can act on.
@@ -31,6 +33,7 @@ var (
 // Lab is a lab that runs.
 type Lab struct {
 	log   func(format string, args ...any)
+	env   []string
 	since time.Time
 
 	changing sync.Mutex // held while Apply, Impair and Close work
@@ -49,7 +52,7 @@ func New(o Options) (*Lab, error) {
 		o.Log = func(string, ...any) {}
 	}
 	return &Lab{
-		log: o.Log, since: time.Now(), resolved: &plan.Resolved{Lab: &spec.Lab{}},
+		log: o.Log, env: o.Env, since: time.Now(), resolved: &plan.Resolved{Lab: &spec.Lab{}},
 		rooms: map[string]*room{}, links: map[string]*link{}, sections: map[string]func() error{},
 	}, nil
 }

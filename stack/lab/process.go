@@ -115,7 +115,7 @@ func lookPath(name string, env []string) (string, error) {
 			return full, nil
 		}
 	}
-	return "", fmt.Errorf("lab: %q: %w in PATH", name, exec.ErrNotFound)
+	return "", fmt.Errorf("lab: %q: %w", name, exec.ErrNotFound)
 }
 
 // Exit is how a program ended. Signal is 0 if it exited by itself; Code is

@@ -31,6 +31,7 @@ type room struct {
 func (l *Lab) addRoom(r plan.Room, labName string) (err error) {
 	m := &room{name: r.Name, kind: r.Kind, programs: map[string]*program{}, processes: map[*Process]struct{}{}}
 	m.env = []string{"TAPROOM_LAB=" + labName, "TAPROOM_ROOM=" + r.Name, "PS1=" + r.Name + "# "}
+	m.env = append(m.env, l.env...)
 	switch {
 	case r.Kind == spec.Router:
 		m.node, err = stack.New(stack.Options{Name: r.Name, OnLog: func(msg string, args ...any) {

@@ -63,3 +63,16 @@ func (d *Drops) Map() map[string]uint64 {
 
 // MarshalJSON is that of Map: the numbers of reasons are not for the outside.
 func (d Drops) MarshalJSON() ([]byte, error) { return json.Marshal(d.Map()) }
+
+// UnmarshalJSON is the inverse. A reason of another version is left out.
+func (d *Drops) UnmarshalJSON(b []byte) error {
+	var m map[string]uint64
+	if err := json.Unmarshal(b, &m); err != nil {
+		return err
+	}
+	*d = Drops{}
+	for r := range d {
+		d[r] = m[packet.Reason(r).String()]
+	}
+	return nil
+}

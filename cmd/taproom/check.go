@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"taproom/stack/lab/plan"
+	"taproom/stack/lab/spec"
+)
+
+func init() {
+	register(func(a *app) *cobra.Command {
+		var steps bool
+		c := &cobra.Command{
+			Use:     "check FILE...",
+			GroupID: groupLab,
+			Short:   "Check lab files without touching anything",
+			Example: "  taproom check examples/*.yaml\n  taproom check --plan lab.yaml",
+			Args:    cobra.MinimumNArgs(1),
+			RunE: func(c *cobra.Command, args []string) error {
+				for _, path := range args {
+					file, err := spec.ParseFile(path)
+					if err != nil {
+						return err
+					}
+					r, err := plan.Resolve(file, nil)
+					if err != nil {
+						return fmt.Errorf("%s: %w", path, err)
+					}
+					if steps {
+						for _, s := range plan.Diff(nil, r.Resources) {
+							fmt.Fprintln(c.OutOrStdout(), s)
+						}
+						continue
+					}
+					fmt.Fprintf(c.OutOrStdout(), "%s: %s, %s, %s: fine\n", path,
+						plural(len(file.Rooms), "room"), plural(len(file.Links), "link"), plural(len(file.Expect), "expectation"))
+				}
+				return nil
+			},
+		}
+		c.Flags().BoolVarP(&steps, "plan", "p", false, "print what up would do")
+		return c
+	})
+	register(func(*app) *cobra.Command {
+		return &cobra.Command{
+			Use:     "schema",
+			Short:   "Print the JSON Schema of lab files",
+			Example: "  taproom schema > lab.schema.json",
+			Args:    cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error {
+				_, err := c.OutOrStdout().Write(spec.Schema())
+				return err
+			},
+		}
+	})
+}
