@@ -113,14 +113,27 @@ func (a *Analyser) Add(e *ioam.Event) {
 	if len(hops) == 0 {
 		return
 	}
-	slices.Reverse(hops)
-	f := a.flow(e)
-	f.packets++
-	f.last = e.Time
+	f := a.add(Key{e.Namespace, e.Src, e.Dst, e.Proto, e.SrcPort, e.DstPort}, e.Time, hops)
 	if e.Overflow {
 		f.overflows++
 	}
-	f.take(e, hops, a.opts.Paths)
+}
+
+// AddHops adds a packet by its decoded record, newest node first, and the
+// time at which it was seen, in nanoseconds since 1970.
+func (a *Analyser) AddHops(k Key, now int64, hops []option.Hop) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.add(k, now, slices.Clone(hops))
+}
+
+func (a *Analyser) add(k Key, now int64, hops []option.Hop) *flow {
+	slices.Reverse(hops)
+	f := a.flow(k, now)
+	f.packets++
+	f.last = now
+	f.take(now, hops, a.opts.Paths)
+	return f
 }
 
 func (a *Analyser) number(e *ioam.Event) {
@@ -142,8 +155,7 @@ func (a *Analyser) number(e *ioam.Event) {
 	s.add(e.Sequence, option.E2EType(e.Type>>16)&option.Sequence64 != 0)
 }
 
-func (a *Analyser) flow(e *ioam.Event) *flow {
-	k := Key{e.Namespace, e.Src, e.Dst, e.Proto, e.SrcPort, e.DstPort}
+func (a *Analyser) flow(k Key, now int64) *flow {
 	f := a.flows[k]
 	if f != nil {
 		return f
@@ -158,13 +170,13 @@ func (a *Analyser) flow(e *ioam.Event) *flow {
 		delete(a.flows, oldest.key)
 		a.evicted++
 	}
-	f = &flow{key: k, first: e.Time}
+	f = &flow{key: k, first: now}
 	a.flows[k] = f
 	return f
 }
 
 // take adds a packet to the way it took.
-func (f *flow) take(e *ioam.Event, hops []option.Hop, limit int) {
+func (f *flow) take(now int64, hops []option.Hop, limit int) {
 	i := slices.IndexFunc(f.paths, func(r *route) bool { return r.same(hops) })
 	var r *route
 	switch {
@@ -172,18 +184,18 @@ func (f *flow) take(e *ioam.Event, hops []option.Hop, limit int) {
 		r = f.paths[i]
 		f.paths = slices.Delete(f.paths, i, i+1)
 	default:
-		r = newRoute(hops, e.Time)
+		r = newRoute(hops, now)
 		if len(f.paths) >= limit {
 			f.paths = f.paths[:limit-1]
 		}
 	}
 	if i != 0 && f.packets > 1 {
 		f.changes++
-		f.changed = e.Time
+		f.changed = now
 	}
 	f.paths = slices.Insert(f.paths, 0, r)
 	r.packets++
-	r.last = e.Time
+	r.last = now
 	var before int64
 	var first, last int64
 	for i := range hops {

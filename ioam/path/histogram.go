@@ -75,3 +75,13 @@ func (h *histogram) quantile(q float64) time.Duration {
 	}
 	return time.Duration(h.max)
 }
+
+// Sample is a distribution of durations on its own. The zero value is empty;
+// it is for one goroutine.
+type Sample struct{ h histogram }
+
+// Add adds a duration in nanoseconds.
+func (s *Sample) Add(ns int64) { s.h.add(ns) }
+
+// Delay sums the sample up.
+func (s *Sample) Delay() Delay { return s.h.delay() }
