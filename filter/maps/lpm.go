@@ -104,25 +104,42 @@ func (t *lpm) value(n node) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(n, t.valOff)), t.vsize)
 }
 
-// prefix is a key taken apart: its length, and its data as big-endian words.
+// prefix is a key taken apart: its length, and its data as big-endian words. Most
+// keys fit into the small buffer, which is cheaper to clear.
 type prefix struct {
 	len  uint32
-	data [maxLPMData / 8]uint64
+	data []uint64
 }
 
-func (t *lpm) parse(key []byte, p *prefix) {
-	p.len = binary.NativeEndian.Uint32(key)
+type (
+	smallData [4]uint64
+	anyData   [maxLPMData / 8]uint64
+)
+
+// parse fills buf, which has as many words as a node, from a key.
+func parse(key []byte, buf []uint64) prefix {
 	d := key[4:]
-	for n := range t.words {
+	for n := range buf {
 		if len(d) >= 8 {
-			p.data[n] = binary.BigEndian.Uint64(d)
+			buf[n] = binary.BigEndian.Uint64(d)
 			d = d[8:]
 			continue
 		}
+		if len(d) == 4 {
+			buf[n] = uint64(binary.BigEndian.Uint32(d)) << 32
+			break
+		}
 		var last [8]byte
 		copy(last[:], d)
-		p.data[n] = binary.BigEndian.Uint64(last[:])
+		buf[n] = binary.BigEndian.Uint64(last[:])
 	}
+	return prefix{binary.NativeEndian.Uint32(key), buf}
+}
+
+// parse is for writers, who may allocate.
+func (t *lpm) parse(key []byte) *prefix {
+	p := parse(key, make([]uint64, t.words))
+	return &p
 }
 
 // bit returns bit i of the data, counted from the top.
@@ -144,20 +161,63 @@ func (t *lpm) match(n node, p *prefix) uint32 {
 }
 
 func (t *lpm) elem(key []byte, _ int) []byte {
-	var p prefix
-	t.parse(key, &p)
+	if t.words == 1 {
+		return t.elemWord(key)
+	}
+	if t.words <= len(smallData{}) {
+		var buf smallData
+		p := parse(key, buf[:t.words])
+		return t.elemOf(&p)
+	}
+	var buf anyData
+	p := parse(key, buf[:t.words])
+	return t.elemOf(&p)
+}
+
+func (t *lpm) elemOf(p *prefix) []byte {
 	if p.len > t.max {
 		return nil
 	}
 	if seq := atomic.LoadUint32(t.seq); seq&1 == 0 {
-		n := t.lookup(&p)
+		n := t.lookup(p)
 		if atomic.LoadUint32(t.seq) == seq {
 			return t.found(n)
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.found(t.lookup(&p))
+	return t.found(t.lookup(p))
+}
+
+// elemWord is elem for keys with at most 8 bytes of data, such as IPv4 addresses.
+func (t *lpm) elemWord(key []byte) []byte {
+	var buf [1]uint64
+	p := parse(key, buf[:])
+	data := buf[0]
+	seq := atomic.LoadUint32(t.seq)
+	if seq&1 != 0 || p.len < rootBits || p.len > t.max {
+		return t.elemOf(&p)
+	}
+	e := t.entry(uint32(data >> (64 - rootBits)))
+	l, best := atomic.LoadUint32(&e[0]), atomic.LoadUint32(&e[1])
+	for l != 0 {
+		n := unsafe.Add(t.base, uintptr(l)*linkUnit)
+		bits := *plen(n)
+		if bits > p.len || (*(*uint64)(unsafe.Add(n, nodeData))^data)>>(64-bits&127) != 0 {
+			break
+		}
+		if *isElem(n) != 0 {
+			best = l
+		}
+		if bits >= t.max {
+			break
+		}
+		l = atomic.LoadUint32(child(n, uint32(data>>(63-bits&63))&1))
+	}
+	if atomic.LoadUint32(t.seq) != seq {
+		return t.elemOf(&p)
+	}
+	return t.found(t.node(best))
 }
 
 func (t *lpm) found(n node) []byte {
@@ -185,7 +245,7 @@ func (t *lpm) lookup(p *prefix) (best node) {
 		if l >= t.max {
 			break
 		}
-		n = t.node(atomic.LoadUint32(child(n, bit(p.data[:], l))))
+		n = t.node(atomic.LoadUint32(child(n, bit(p.data, l))))
 	}
 	return best
 }

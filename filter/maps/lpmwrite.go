@@ -6,14 +6,13 @@ import (
 )
 
 func (t *lpm) set(key, value []byte, flags uint64, _ int) syscall.Errno {
-	var p prefix
-	t.parse(key, &p)
+	p := t.parse(key)
 	if p.len > t.max || flags > UpdateExist {
 		return syscall.EINVAL
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	at, old, common := t.descend(&p)
+	at, old, common := t.descend(p)
 	exact := old != nil && common == *plen(old) && common == p.len
 	exists := exact && *isElem(old) != 0
 	if e := checkExist(exists, flags); e != 0 {
@@ -26,7 +25,7 @@ func (t *lpm) set(key, value []byte, flags uint64, _ int) syscall.Errno {
 	if e != 0 {
 		return e
 	}
-	t.prepare(n, key, value, &p)
+	t.prepare(n, key, value, p)
 	fork := old != nil && common < *plen(old) && common < p.len
 	var f node
 	if fork {
@@ -37,7 +36,7 @@ func (t *lpm) set(key, value []byte, flags uint64, _ int) syscall.Errno {
 	}
 
 	t.begin()
-	defer t.end(&p)
+	defer t.end(p)
 	if !exists {
 		t.count++
 	}
@@ -50,8 +49,8 @@ func (t *lpm) set(key, value []byte, flags uint64, _ int) syscall.Errno {
 		t.m.dropped(t.value(old))
 		defer t.slots.put(old)
 	case fork:
-		t.prepareFork(f, &p, common)
-		b := bit(p.data[:], common)
+		t.prepareFork(f, p, common)
+		b := bit(p.data, common)
 		*child(f, b), *child(f, 1-b) = t.link(n), t.link(old)
 		atomic.StoreUint32(at, t.link(f))
 	default: // the new prefix covers the old node
@@ -73,7 +72,7 @@ func (t *lpm) descend(p *prefix) (at *uint32, n node, common uint32) {
 		if common < *plen(n) || common == p.len {
 			return at, n, common
 		}
-		at = child(n, bit(p.data[:], common))
+		at = child(n, bit(p.data, common))
 	}
 }
 
@@ -118,9 +117,9 @@ func (t *lpm) end(p *prefix) {
 func (t *lpm) reindex(p *prefix) {
 	l := min(p.len, rootBits)
 	first := uint32(p.data[0]>>(64-rootBits)) &^ (1<<(rootBits-l) - 1)
+	q := prefix{len: rootBits, data: make([]uint64, t.words)}
 	for b := first; b < first+1<<(rootBits-l); b++ {
 		var best node
-		q := prefix{len: rootBits}
 		q.data[0] = uint64(b) << (64 - rootBits)
 		n := t.node(t.root)
 		for n != nil && *plen(n) < rootBits {
@@ -131,7 +130,7 @@ func (t *lpm) reindex(p *prefix) {
 			if *isElem(n) != 0 {
 				best = n
 			}
-			n = t.node(*child(n, bit(q.data[:], *plen(n))))
+			n = t.node(*child(n, bit(q.data, *plen(n))))
 		}
 		if n != nil && t.match(n, &q) < rootBits {
 			n = nil
@@ -143,8 +142,7 @@ func (t *lpm) reindex(p *prefix) {
 }
 
 func (t *lpm) unset(key []byte) syscall.Errno {
-	var p prefix
-	t.parse(key, &p)
+	p := t.parse(key)
 	if p.len > t.max {
 		return syscall.EINVAL
 	}
@@ -154,15 +152,15 @@ func (t *lpm) unset(key []byte) syscall.Errno {
 	var above *uint32
 	at := &t.root
 	n := t.node(*at)
-	for n != nil && *plen(n) < p.len && t.match(n, &p) == *plen(n) {
-		above, at = at, child(n, bit(p.data[:], *plen(n)))
+	for n != nil && *plen(n) < p.len && t.match(n, p) == *plen(n) {
+		above, at = at, child(n, bit(p.data, *plen(n)))
 		n = t.node(*at)
 	}
-	if n == nil || *plen(n) != p.len || t.match(n, &p) != p.len || *isElem(n) == 0 {
+	if n == nil || *plen(n) != p.len || t.match(n, p) != p.len || *isElem(n) == 0 {
 		return syscall.ENOENT
 	}
 	t.begin()
-	defer t.end(&p)
+	defer t.end(p)
 	t.count--
 	t.m.dropped(t.value(n))
 	c0, c1 := *child(n, 0), *child(n, 1)
@@ -205,18 +203,17 @@ func (t *lpm) successor(key []byte) node {
 	if key == nil {
 		return t.leftmost(root)
 	}
-	var p prefix
-	t.parse(key, &p)
+	p := t.parse(key)
 	if p.len > t.max {
 		return t.leftmost(root)
 	}
 	var path []node
 	n := root
-	for n != nil && *plen(n) < p.len && t.match(n, &p) == *plen(n) {
+	for n != nil && *plen(n) < p.len && t.match(n, p) == *plen(n) {
 		path = append(path, n)
-		n = t.node(*child(n, bit(p.data[:], *plen(n))))
+		n = t.node(*child(n, bit(p.data, *plen(n))))
 	}
-	if n == nil || *plen(n) != p.len || t.match(n, &p) != p.len || *isElem(n) == 0 {
+	if n == nil || *plen(n) != p.len || t.match(n, p) != p.len || *isElem(n) == 0 {
 		return t.leftmost(root)
 	}
 	for at := len(path) - 1; at >= 0; at-- {
