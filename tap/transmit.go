@@ -20,7 +20,7 @@ func Emit(p *packet.Packet, o Offloads, send func(*packet.Packet), drop func(*pa
 			return
 		}
 	}
-	if !o.Takes(p.GSO) {
+	if !o.Takes(p.GSO) || p.GSOInTunnel() {
 		s, err := p.Segmenter(!o.Checksum)
 		if err != nil {
 			drop(p, packet.BadHeader)

@@ -21,6 +21,7 @@ type flow struct {
 	flags   byte   // of TCP, on the whole super-frame
 	id      uint16
 	seq     uint32
+	outer   []byte // versions of the IP headers around, from the inside: 4, 6
 }
 
 // naiveSum is the checksum of the parts as RFC 1071 describes it.
@@ -79,17 +80,18 @@ func (f flow) frame(n int, at int, flags byte, payload []byte, partial bool) []b
 	}
 	be.PutUint16(l4[field:], check)
 
+	var ip []byte
 	if f.v6 {
-		b = append(b, 0x86, 0xdd, 0x60|f.tos>>4, f.tos<<4|1, 0x23, 0x45)
-		b = be.AppendUint16(b, uint16(len(f.ext)+len(l4)+len(payload)))
+		ip = []byte{0x60 | f.tos>>4, f.tos<<4 | 1, 0x23, 0x45}
+		ip = be.AppendUint16(ip, uint16(len(f.ext)+len(l4)+len(payload)))
 		next := proto
 		if len(f.ext) > 0 {
 			next = f.first
 		}
-		b = append(b, next, 63)
-		b = append(append(append(b, src6...), dst6...), f.ext...)
+		ip = append(ip, next, 63)
+		ip = append(append(append(ip, src6...), dst6...), f.ext...)
 	} else {
-		ip := be.AppendUint16([]byte{0x45, f.tos}, uint16(20+len(l4)+len(payload)))
+		ip = be.AppendUint16([]byte{0x45, f.tos}, uint16(20+len(l4)+len(payload)))
 		ip = be.AppendUint16(ip, f.id+uint16(n))
 		if f.df {
 			ip = append(ip, 0x40, 0)
@@ -98,9 +100,37 @@ func (f flow) frame(n int, at int, flags byte, payload []byte, partial bool) []b
 		}
 		ip = append(append(append(ip, 63, proto, 0, 0), src4...), dst4...)
 		be.PutUint16(ip[10:], ^naiveSum(ip))
-		b = append(append(b, 8, 0), ip...)
 	}
-	return append(append(b, l4...), payload...)
+	ip = append(append(ip, l4...), payload...)
+	for i, version := range f.outer {
+		ip = tunnelled(ip, version, uint16(100*i+n))
+	}
+	if ip[0]>>4 == 6 {
+		b = append(b, 0x86, 0xdd)
+	} else {
+		b = append(b, 8, 0)
+	}
+	return append(b, ip...)
+}
+
+// tunnelled puts an IP header of a version around a packet; version 6 with a
+// hop-by-hop header, as IOAM has it.
+func tunnelled(ip []byte, version byte, id uint16) []byte {
+	be := binary.BigEndian
+	next := byte(protoIPv4)
+	if ip[0]>>4 == 6 {
+		next = protoIPv6
+	}
+	if version == 6 {
+		h := be.AppendUint16([]byte{0x60, 0, 0, 9}, uint16(len(ip)+8))
+		h = append(append(append(h, 0, 64), dst6...), src6...)
+		return append(append(h, next, 0, 1, 4, 5, 6, 7, 8), ip...)
+	}
+	h := be.AppendUint16([]byte{0x45, 0}, uint16(len(ip)+20))
+	h = append(be.AppendUint16(h, id), 0x40, 0, 64, next, 0, 0)
+	h = append(append(h, dst4...), src4...)
+	be.PutUint16(h[10:], ^naiveSum(h))
+	return append(h, ip...)
 }
 
 // segments are the frames that a super-frame with this payload stands for.
@@ -134,6 +164,12 @@ func (f flow) super(payload []byte, mss int) *Packet {
 	l4 := 14 + 4*f.tags + 20
 	if f.v6 {
 		l4 += 20 + len(f.ext)
+	}
+	for _, version := range f.outer {
+		l4 += 20
+		if version == 6 {
+			l4 += 28
+		}
 	}
 	p.SetPartialChecksum(l4, offset)
 	return p

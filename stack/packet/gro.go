@@ -67,7 +67,7 @@ func (g *GRO) Coalesce(batch []*Packet) []*Packet {
 // receive joins p to a flow's packet and reports true, or lets it pass.
 func (g *GRO) receive(p *Packet) (joined bool) {
 	h, ok := p.parseHeaders()
-	if !ok || p.GSO.Type != GSONone {
+	if !ok || h.tunnels > 0 || p.GSO.Type != GSONone {
 		// It may belong to any of the flows: none may overtake it.
 		g.flushAll()
 		return false

@@ -10,13 +10,28 @@ import (
 // that are cut short.
 var ErrNotSegmentable = errors.New("packet: headers do not match the GSO type")
 
+// Protocol numbers of IP in IP (RFC 2003, RFC 2473).
+const (
+	protoIPv4 = 4
+	protoIPv6 = 41
+)
+
+// maxTunnels is how many IP headers may be around the one that carries the
+// transport header.
+const maxTunnels = 3
+
 // headers says where the headers of a TCP or UDP packet are, as offsets from
-// the start of Head.
+// the start of Head. IP may be in IP (protocols 4 and 41: tunnels, and IOAM in
+// an outer header).
 type headers struct {
-	l3, l4  int
+	nets    [1 + maxTunnels]int // IP headers, from the outermost
+	tunnels int                 // how many of them are outer ones
+	l3      int                 // the outermost
+	ip      int                 // the innermost
+	l4      int
 	payload int
 	proto   uint8
-	v6      bool
+	v6      bool // the innermost is
 }
 
 const (
@@ -58,13 +73,24 @@ func (p *Packet) parseHeaders() (h headers, ok bool) {
 		return h, false
 	}
 	b := p.Head()
-	t, ok := ParseTransport(b[h.l3:])
-	if !ok || t.Fragment {
-		return h, false
+	h.ip = h.l3
+	for {
+		t, ok := ParseTransport(b[h.ip:])
+		if !ok || t.Fragment {
+			return h, false
+		}
+		h.nets[h.tunnels] = h.ip
+		h.v6 = b[h.ip]>>4 == 6
+		h.proto, h.l4 = t.Proto, h.ip+t.Offset
+		if t.Proto != protoIPv4 && t.Proto != protoIPv6 {
+			break
+		}
+		if h.tunnels++; h.tunnels > maxTunnels {
+			return h, false
+		}
+		h.ip = h.l4
 	}
-	h.v6 = b[h.l3]>>4 == 6
-	h.proto, h.l4 = t.Proto, h.l3+t.Offset
-	switch t.Proto {
+	switch h.proto {
 	case ProtoTCP:
 		if len(b) < h.l4+20 {
 			return h, false
@@ -121,7 +147,9 @@ func (p *Packet) PrepareGSO() error {
 		return ErrNotSegmentable
 	}
 	p.SetL3(h.l3)
-	p.SetL4(h.l4)
+	if h.tunnels == 0 {
+		p.SetL4(h.l4)
+	}
 	if !p.CsumPartial {
 		p.makePartial(h)
 	}
@@ -152,7 +180,7 @@ func (p *Packet) makePartial(h headers) {
 	if h.proto == ProtoUDP && binary.BigEndian.Uint16(field) == 0 {
 		return
 	}
-	sum := PseudoSum(b[h.l3:], h.proto, p.Len()-h.l4)
+	sum := PseudoSum(b[h.ip:], h.proto, p.Len()-h.l4)
 	binary.BigEndian.PutUint16(field, Fold(sum))
 	p.SetPartialChecksum(h.l4, h.checkOffset())
 }
@@ -164,6 +192,13 @@ func (p *Packet) GSOHeaderLen() int {
 		return h.payload
 	}
 	return 0
+}
+
+// GSOInTunnel reports whether the packet is a super-frame inside another IP
+// packet. No device takes those.
+func (p *Packet) GSOInTunnel() bool {
+	h, ok := p.parseHeaders()
+	return ok && p.GSO.Type != GSONone && h.tunnels > 0
 }
 
 // NetworkLen is the length of the packet from its network header on, or of

@@ -11,7 +11,7 @@ import (
 //
 //   - all headers are repeated, tags, IP options and extension headers
 //     included; lengths are the segment's own;
-//   - the IPv4 identification counts up by one;
+//   - the IPv4 identification counts up by one, in all headers if IP is in IP;
 //   - TCP: the sequence number advances by the payload; FIN and PSH are in
 //     the last segment only, CWR in the first only; options are repeated.
 //
@@ -27,10 +27,11 @@ type Segmenter struct {
 	front    int // bytes in front of Head that segments get too
 	complete bool
 
-	id      uint16
+	ids     [1 + maxTunnels]uint16 // of the IPv4 headers in the first segment
+	ipSums  [1 + maxTunnels]uint32 // of the IPv4 headers without length, identification, checksum
+	n       uint16                 // segments handed out
 	seq     uint32
 	flags   byte
-	ipSum   uint32 // of the IPv4 header without length, identification, checksum
 	pseudo  uint32 // of the pseudo-header without the length
 	hasCsum bool
 
@@ -50,10 +51,11 @@ func (p *Packet) Segmenter(complete bool) (Segmenter, error) {
 	if mac, known := p.MAC(); known && mac < 0 && -mac <= Headroom {
 		s.front = -mac
 	}
-	if !h.v6 {
-		ip := b[h.l3:h.l4]
-		s.id = binary.BigEndian.Uint16(ip[4:])
-		s.ipSum = Sum(Sum(Sum(0, ip[:2]), ip[6:10]), ip[12:])
+	for i, off := range h.nets[:h.tunnels+1] {
+		if ip := b[off:]; ip[0]>>4 == 4 {
+			s.ids[i] = binary.BigEndian.Uint16(ip[4:])
+			s.ipSums[i] = Sum(Sum(Sum(0, ip[:2]), ip[6:10]), ip[12:int(ip[0]&15)*4])
+		}
 	}
 	check := binary.BigEndian.Uint16(b[h.l4+h.checkOffset():])
 	start, offset, partial := p.PartialChecksum()
@@ -67,7 +69,7 @@ func (p *Packet) Segmenter(complete bool) (Segmenter, error) {
 	case partial:
 		return Segmenter{}, ErrNotSegmentable
 	case h.proto == ProtoTCP || check != 0:
-		s.pseudo = PseudoSum(b[h.l3:], h.proto, 0)
+		s.pseudo = PseudoSum(b[h.ip:], h.proto, 0)
 		s.hasCsum = true
 	}
 	if h.proto == ProtoTCP {
@@ -117,7 +119,7 @@ func (s *Segmenter) Next() *Packet {
 		s.checksum(q, b)
 	}
 	s.next += n
-	s.id++
+	s.n++
 	if s.payload == 0 {
 		s.mss = 0 // a bare header was one segment; no more
 	}
@@ -152,14 +154,17 @@ func (s *Segmenter) copyPayload(dst []byte, at int) {
 }
 
 func (s *Segmenter) fixNetwork(b []byte) {
-	ip := b[s.h.l3:]
-	if s.h.v6 {
-		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-40))
-		return
+	for i, off := range s.h.nets[:s.h.tunnels+1] {
+		ip := b[off:]
+		if ip[0]>>4 == 6 {
+			binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-40))
+			continue
+		}
+		id := s.ids[i] + s.n
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+		binary.BigEndian.PutUint16(ip[4:], id)
+		binary.BigEndian.PutUint16(ip[10:], ^Fold(s.ipSums[i]+uint32(uint16(len(ip)))+uint32(id)))
 	}
-	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
-	binary.BigEndian.PutUint16(ip[4:], s.id)
-	binary.BigEndian.PutUint16(ip[10:], ^Fold(s.ipSum+uint32(uint16(len(ip)))+uint32(s.id)))
 }
 
 func (s *Segmenter) fixTransport(b []byte, first, last bool) {

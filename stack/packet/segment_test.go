@@ -53,6 +53,39 @@ func TestSegmenter(t *testing.T) {
 	}
 }
 
+// TestSegmentTunnels cuts super-frames inside IP packets; GRO leaves their
+// segments alone.
+func TestSegmentTunnels(t *testing.T) {
+	for _, f := range []flow{
+		{flags: tcpACK | tcpPSH, id: 9, outer: []byte{4}},
+		{flags: tcpACK, id: 9, outer: []byte{6}},
+		{v6: true, flags: tcpACK, outer: []byte{6}},
+		{v6: true, udp: true, tags: 1, outer: []byte{4}},
+		{v6: true, udp: true, outer: []byte{6, 4, 6}},
+	} {
+		want := f.segments(payloadOf(5000), 1200)
+		p := f.super(payloadOf(5000), 1200)
+		if err := p.PrepareGSO(); err != nil || !p.GSOInTunnel() {
+			t.Errorf("%+v: %v, in tunnel %v", f, err, p.GSOInTunnel())
+		}
+		if n, longest := p.NetworkLen(), len(want[0])-14-4*f.tags; n != longest {
+			t.Errorf("%+v: network length %d, want %d", f, n, longest)
+		}
+		if got := cut(t, p); !same(got, want) {
+			t.Errorf("%+v: %s", f, cmp.Diff(want, got))
+		}
+		if n, got := roundTrip(t, want); n != len(want) || !same(got, want) {
+			t.Errorf("%+v: GRO made %d of %d", f, n, len(want))
+		}
+	}
+	f := flow{v6: true, outer: []byte{4, 4, 4, 4}}
+	p := f.super(payloadOf(5000), 1200)
+	if err := p.PrepareGSO(); !errors.Is(err, ErrNotSegmentable) {
+		t.Errorf("four tunnels: %v", err)
+	}
+	p.Release()
+}
+
 // TestSegmentPartial leaves the checksums to the device.
 func TestSegmentPartial(t *testing.T) {
 	for name, f := range flows {

@@ -19,10 +19,15 @@ func TestMain(m *testing.M) {
 // joined makes two rooms and joins their devices.
 func joined(b testing.TB, o tap.Options) (from, to *taptest.Room) {
 	b.Helper()
+	return joinedMixed(b, o, o)
+}
+
+func joinedMixed(b testing.TB, o, p tap.Options) (from, to *taptest.Room) {
+	b.Helper()
 	if err := Missing(); err != nil {
 		b.Skip(err)
 	}
-	from, to = taptest.NewRoom(b, 1, o), taptest.NewRoom(b, 2, o)
+	from, to = taptest.NewRoom(b, 1, o), taptest.NewRoom(b, 2, p)
 	if err := Join(from.Device, to.Device); err != nil {
 		b.Fatal(err)
 	}
@@ -94,5 +99,34 @@ func BenchmarkUDP(b *testing.B) {
 				b.ReportMetric(0, "ns/op")
 			})
 		}
+	}
+}
+
+// BenchmarkFallback is TCP between a device with offloads and one without:
+// segmentation in software one way, GRO the other.
+func BenchmarkFallback(b *testing.B) {
+	plain := tap.Options{Offloads: &tap.Offloads{}}
+	joining := plain
+	joining.GRO = true
+	for _, bb := range []struct {
+		name     string
+		from, to tap.Options
+	}{
+		{"segmentation", tap.Options{}, joining},
+		{"GRO", joining, tap.Options{}},
+		{"no-GRO", plain, tap.Options{}},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			from, to := joinedMixed(b, bb.from, bb.to)
+			for b.Loop() {
+				r, err := Load{From: from.Namespace, To: to.Namespace, Addr: to.Addr4}.Run()
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(r.Gbps, "Gbit/s")
+				b.ReportMetric(r.CPUPerGbit(), "CPU-s/Gbit")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }
