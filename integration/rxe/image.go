@@ -71,6 +71,7 @@ func buildImage(ctx context.Context) (*image, error) {
 	}
 	dir := filepath.Join(cache, p.key())
 	if !exists(filepath.Join(dir, "base.cpio")) {
+		removeImages(cache)
 		if err := p.unpack(ctx, dir); err != nil {
 			os.RemoveAll(dir)
 			return nil, err
@@ -79,6 +80,15 @@ func buildImage(ctx context.Context) (*image, error) {
 	img := &image{kernel: filepath.Join(dir, "vmlinux"), initrd: filepath.Join(dir, "initrd.cpio")}
 	img.verbx, err = addOwn(ctx, dir)
 	return img, err
+}
+
+// removeImages removes images of older packages: 180 MB each. A guest that runs
+// has its own in memory.
+func removeImages(cache string) {
+	old, _ := filepath.Glob(filepath.Join(cache, "*", "vmlinux"))
+	for _, f := range old {
+		os.RemoveAll(filepath.Dir(f))
+	}
 }
 
 // lock takes an exclusive lock on a file.
@@ -170,6 +180,7 @@ func (a *archive) base(ctx context.Context, dir string) error {
 			return err
 		}
 	}
+	libs.find("libgcc_s.so.1") // pthread_exit opens it by name
 	return libs.add(a)
 }
 
@@ -252,13 +263,15 @@ func (l *linker) need(file string) {
 	if s := f.Section(".interp"); s != nil {
 		libs = append(libs, "ld-linux-x86-64.so.2")
 	}
-	for _, name := range libs {
-		if l.paths == nil {
-			l.paths = map[string]string{}
-		}
-		if l.paths[name] != "" {
-			continue
-		}
+	l.find(libs...)
+}
+
+// find notes libraries by name.
+func (l *linker) find(names ...string) {
+	if l.paths == nil {
+		l.paths = map[string]string{}
+	}
+	for _, name := range names {
 		for _, root := range l.roots {
 			for _, d := range libraryDirs {
 				p := filepath.Join(root, d, name)

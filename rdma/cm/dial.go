@@ -51,6 +51,13 @@ var (
 	ErrNoAddress   = errors.New("cm: the device has no address of this kind")
 )
 
+// Prepare takes a queue pair from RESET to INIT, where receives can be posted, as
+// rdma_create_qp does. It may be left out, and is not needed again after a
+// failed Dial whose queue pair has been reset, unless there are receives to post.
+func Prepare(qp *rdma.QP, access rdma.Access) error {
+	return qp.Modify(&rdma.QPAttr{State: rdma.Init, PortNum: 1, Access: access}, rdma.AttrState|rdma.AttrPKeyIndex|rdma.AttrPort|rdma.AttrAccess)
+}
+
 // Link is a connection with its queue pair in RTS. When it ends, the queue pair
 // goes to ERR and what is posted flushes.
 type Link struct {
@@ -159,7 +166,7 @@ func (e *Endpoint) ephemeral() uint16 {
 	return e.port
 }
 
-// Dial connects an RC or UC queue pair in RESET with a service of rdma_cm (port
+// Dial connects an RC or UC queue pair in RESET or INIT with a service of rdma_cm (port
 // space TCP), as rdma_connect does, and takes it to RTS.
 func (e *Endpoint) Dial(ctx context.Context, qp *rdma.QP, to netip.AddrPort, o ConnOptions) (*Link, error) {
 	o.fill()
@@ -266,7 +273,7 @@ func (l *Listener) Close() {
 	})
 }
 
-// Accept grants the connection with a queue pair in RESET, takes it to RTS and
+// Accept grants the connection with a queue pair in RESET or INIT, takes it to RTS and
 // waits until the peer is ready. Receives should be posted before.
 func (in *Incoming) Accept(ctx context.Context, qp *rdma.QP, o ConnOptions) (*Link, error) {
 	o.fill()
