@@ -2,7 +2,9 @@ package rdma_test
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"taproom/rdma"
 	"taproom/rdma/memport"
@@ -34,6 +36,12 @@ func benchPair(b *testing.B, op rdma.WROpcode, mtu roce.MTU, size, depth int) {
 	b.SetBytes(int64(size))
 	b.ReportAllocs()
 	b.ResetTimer()
+	cpu := cpuTime()
+	defer func() {
+		// What the machine's other work does not change: bytes per second of
+		// processor time, of both sides together.
+		b.ReportMetric(float64(b.N)*float64(size)/1e9/(cpuTime()-cpu).Seconds(), "GB/cpu-s")
+	}()
 	for i := 0; i < b.N; i += depth {
 		if op == rdma.WRSend {
 			if _, err := y.qp.PostRecv(rcv...); err != nil {
@@ -54,4 +62,12 @@ func benchPair(b *testing.B, op rdma.WROpcode, mtu roce.MTU, size, depth int) {
 			y.cq.Poll(wcs[:])
 		}
 	}
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

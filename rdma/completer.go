@@ -70,10 +70,12 @@ func (q *QP) progress(psn roce.PSN, now int64) {
 		if r.retryAt != 0 && now != 0 {
 			r.retryAt = 0
 			q.startTimer(now)
+			r.probe.heard(psn, now)
+			q.startProbe(now)
 		}
 	}
 	if r.una == r.max {
-		r.retryAt = 0
+		r.retryAt, r.probe.at = 0, 0
 	}
 }
 

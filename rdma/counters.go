@@ -26,6 +26,7 @@ type Counters struct {
 	SentRuns     uint64 `json:"sent_runs"` // super-frames
 	SentAcks     uint64 `json:"sent_acks"`
 	Timeouts     uint64 `json:"local_ack_timeout_err"`
+	Probes       uint64 `json:"probes"`              // tail loss probes
 	ImpliedNaks  uint64 `json:"implied_nak_seq_err"` // READ responses found missing before the time-out
 	BadResponses uint64 `json:"bad_resp_err"`
 	Dropped      uint64 `json:"dropped"` // packets for the queue pair that it could not take
@@ -61,6 +62,7 @@ func (c *Counters) add(o *Counters) {
 	c.SentRuns += o.SentRuns
 	c.SentAcks += o.SentAcks
 	c.Timeouts += o.Timeouts
+	c.Probes += o.Probes
 	c.ImpliedNaks += o.ImpliedNaks
 	c.BadResponses += o.BadResponses
 	c.Dropped += o.Dropped

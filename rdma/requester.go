@@ -41,7 +41,8 @@ type requester struct {
 	rnrRetries uint8
 	retryAt    int64 // of the acknowledgement timer, 0: not running
 	rnrAt      int64 // not before this, 0: no wait
-	wentBack   bool  // to una, because of a NAK or a gap; no second time before a time-out
+	probe      probe
+	wentBack   bool // to una, because of a NAK or a gap; no second time before a time-out
 	drained    bool
 }
 
@@ -50,7 +51,7 @@ func (r *requester) start(psn roce.PSN) {
 }
 
 // idle stops all timers.
-func (r *requester) idle() { r.retryAt, r.rnrAt = 0, 0 }
+func (r *requester) idle() { r.retryAt, r.rnrAt, r.probe.at = 0, 0, 0 }
 
 // requestOne sends the next request packet, if one may go. It returns true as
 // well when it did local work instead.
@@ -154,6 +155,9 @@ func (q *QP) sendPacket(w *sendWQE, now int64) bool {
 	if q.typ == RC && r.retryAt == 0 {
 		q.startTimer(now)
 	}
+	if q.typ == RC && r.probe.at == 0 {
+		q.startProbe(now)
+	}
 	if q.typ != RC && q.sq.next != q.sq.head {
 		q.reap(now) // unreliable messages are complete when they are sent
 	}
@@ -198,6 +202,9 @@ func (q *QP) sendPart(w *sendWQE, now int64) bool {
 	}
 	q.end(b, sum, now)
 	q.cong.sent(len(b), now)
+	if ackReq {
+		r.probe.measure(r.psn, !r.psn.Before(r.max), now)
+	}
 	r.pkt++
 	r.psn = r.psn.Next()
 	if r.psn.After(r.max) {
@@ -338,6 +345,7 @@ func (q *QP) sendExplicit(w *sendWQE, now int64) {
 	}
 	q.end(b, s, now)
 	q.cong.sent(len(b), now)
+	r.probe.measure(r.psn, !r.psn.Before(r.max), now)
 	if end := w.psn.Add(int(w.npkts)); end.After(r.max) {
 		r.max = end
 	}

@@ -30,8 +30,12 @@ func (q *QP) wake(at, now int64) {
 		r.retryAt, due = 0, true
 		q.timeout(now)
 	}
+	if r.probe.at != 0 && now >= r.probe.at {
+		due = true
+		q.sendProbe()
+	}
 	next := int64(0)
-	for _, t := range [...]int64{r.retryAt, r.rnrAt, q.cong.wakeAt(now)} {
+	for _, t := range [...]int64{r.retryAt, r.rnrAt, r.probe.at, q.cong.wakeAt(now)} {
 		if t > now && (next == 0 || t < next) {
 			next = t
 		}
@@ -82,6 +86,7 @@ func (q *QP) goBack(now int64) {
 		}
 	}
 	r.sinceAck, r.msgsNoAck = 0, 0
+	r.probe.cancel()
 	r.retryAt = 0 // the first packet sent starts it
 }
 
