@@ -7,6 +7,9 @@ import "taproom/stack/packet"
 // send's from then on; p is Emit's. A packet that cannot be sent is given to
 // drop, with the reason. Neither function is kept.
 //
+// Super-frames inside IP packets are always cut here. Inside other tunnels
+// (GRE, VXLAN) they cannot be, and are dropped as packet.BadHeader.
+//
 // It is what every Device does on Write; wires and other sinks that want
 // finished frames call it with the zero Offloads.
 func Emit(p *packet.Packet, o Offloads, send func(*packet.Packet), drop func(*packet.Packet, packet.Reason)) {

@@ -43,13 +43,11 @@ func (q *queue) write(batch []*packet.Packet) {
 // writeOne sends one frame that the device takes as it is.
 func (q *queue) writeOne(p *packet.Packet) packet.Reason {
 	if q.hdr > 0 {
-		h := p.Push(q.hdr)
-		// Offsets in the header count from the frame, not from itself.
-		p.Trim(q.hdr)
-		if !encodeVnet(h, p) {
+		var h [vnetLen]byte
+		if !encodeVnet(h[:], p) {
 			return packet.BadHeader
 		}
-		p.Push(q.hdr)
+		copy(p.Push(q.hdr), h[:])
 	}
 	for try := 0; ; try++ {
 		err := q.writeBytes(p)

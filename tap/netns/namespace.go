@@ -131,7 +131,7 @@ func (n *Namespace) Do(f func() error) error {
 	return onThread(func() error {
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
 			if err == unix.EPERM {
-				err = errors.Join(ErrThreadOnly, err)
+				return fmt.Errorf("%w: %s: %w", ErrThreadOnly, n, err)
 			}
 			return fmt.Errorf("netns: cannot enter %s: %w", n, err)
 		}

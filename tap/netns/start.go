@@ -114,8 +114,9 @@ func guard(first string) error {
 		}
 	}
 	if status.Signaled() {
+		// To this thread, so that it has happened when the call returns.
 		signal.Reset(status.Signal())
-		syscall.Kill(os.Getpid(), status.Signal())
+		unix.Tgkill(os.Getpid(), unix.Gettid(), status.Signal())
 		os.Exit(128 + int(status.Signal()))
 	}
 	os.Exit(status.ExitStatus())
