@@ -244,6 +244,12 @@ func decodeFlow(b []byte) (f flow, mss int, payload []byte) {
 		}
 		f.first, f.ext = ProtoHopByHop, []byte{ProtoDestOpts, 0, 1, 4, next(), next(), 0, 0, proto, 0, 1, 4, 0, 0, next(), 0}
 	}
+	switch k >> 6 {
+	case 1:
+		f.outer = []byte{6}
+	case 2:
+		f.outer = []byte{4, 6}
+	}
 	mss = 1 + int(next())<<3 | int(next())&7
 	n := int(next())<<8 | int(next())
 	payload = make([]byte, min(n, 60000, mss*60))
