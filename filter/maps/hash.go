@@ -17,10 +17,9 @@ const (
 
 // Header of a hash element.
 const (
-	hashNext  = 0 // link
-	hashHigh  = 4 // upper half of the hash; link to the next free slot while free
-	hashRef   = 8 // LRU maps only
-	hashState = 9 // LRU maps only: 1 while the slot holds an element
+	hashNext = 0 // link
+	hashHigh = 4 // upper half of the hash; link to the next free slot while free
+	hashKey  = 8
 )
 
 // hash is the store of all hash types: chained buckets of elements in a region,
@@ -60,11 +59,11 @@ func newHash(m *Map) (store, error) {
 	s := &m.spec
 	h := &hash{
 		m: m, seeds: newSeeds(s.Flags&ZeroSeed != 0),
-		keySize: uintptr(s.KeySize), vsize: uintptr(s.ValueSize), keyOff: 8, max: int32(s.MaxEntries),
+		keySize: uintptr(s.KeySize), vsize: uintptr(s.ValueSize), keyOff: hashKey, max: int32(s.MaxEntries),
 	}
 	isLRU := s.Type == LRUHash || s.Type == LRUPerCPUHash
 	if isLRU {
-		h.keyOff = 16
+		h.keyOff = lruKey
 	}
 	h.valOff = h.keyOff + uintptr(round8(s.KeySize))
 	stride := uint64(h.valOff) + uint64(round8(s.ValueSize))
@@ -109,8 +108,8 @@ func newHash(m *Map) (store, error) {
 		KeyOff: h.keyOff, ValueOff: h.valOff,
 	}
 	if isLRU {
-		m.layout.RefOff = hashRef
-		h.lru = &lru{h: h}
+		m.layout.RefOff = lruRef
+		h.lru = newLRU(h, int(s.MaxEntries), s.CPUs)
 	}
 	return h, nil
 }
@@ -320,9 +319,9 @@ func (h *hash) take(key, out []byte, flags uint64) syscall.Errno {
 func (h *hash) remove(key, out []byte, flags uint64) syscall.Errno {
 	sum := h.seeds.hash(key)
 	s := h.lock(sum)
-	defer s.Unlock()
 	e, at := h.findLocked(key, sum)
 	if e == nil {
+		s.Unlock()
 		return syscall.ENOENT
 	}
 	if out != nil {
@@ -330,10 +329,15 @@ func (h *hash) remove(key, out []byte, flags uint64) syscall.Errno {
 	}
 	h.unlink(e, at)
 	h.count.Add(-1)
-	if h.lru != nil {
-		h.lru.gone(e)
+	if h.lru == nil {
+		h.release(e)
+		s.Unlock()
+		return 0
 	}
-	h.release(e)
+	*stateOf(e) = slotIdle
+	h.m.dropped(h.value(e, 0))
+	s.Unlock()
+	h.lru.gone(e)
 	return 0
 }
 

@@ -33,12 +33,12 @@ const (
 //
 //	+0           uint32  link to the next element
 //	+4           uint32  upper half of the key's hash
-//	+KeyOff (8)          key, padded with zeros to a multiple of 8
+//	+KeyOff              key, padded with zeros to a multiple of 8
 //	+ValueOff            value
 //
-// LRU maps have 8 more bytes before the key (KeyOff is 16): the byte at RefOff
-// must be set to 1 by every lookup that a program makes (test it first, so that
-// the cache line stays clean).
+// LRU maps have more bytes before the key (KeyOff is 24): the byte at RefOff must
+// be set to 1 by every lookup that a program makes (test it first, so that the
+// cache line stays clean).
 //
 // To look up: compute the hash (see below), load the link of bucket
 // hash & BucketMask, and follow the chain comparing keys. When a chain ends with

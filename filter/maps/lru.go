@@ -6,111 +6,281 @@ import (
 	"unsafe"
 )
 
-// lru makes room in a full hash map. A hand goes round over the slots in the order
-// of their addresses, which is about the order of insertion: an element that was
-// looked up since the hand last came by is spared once, any other is evicted.
-//
-// As in Linux the room is made before anything is looked at, so that an update of
-// an existing element of a full map evicts another one.
-type lru struct {
-	h *hash
+// Header of an element of an LRU map, behind that of any hash element.
+const (
+	lruRef   = 8  // uint8: looked up by a program since it was last considered
+	lruState = 9  // uint8: see below
+	lruList  = 10 // uint8: which list it is on
+	lruOlder = 12 // link to the neighbours in the order of insertion
+	lruNewer = 16
+	lruKey   = 24
+)
 
-	mu   sync.Mutex
-	hand uint32
+// States of a slot.
+const (
+	slotIdle   = iota // not an element; not to be touched by evictions
+	slotActive        // an element in its chain
+)
+
+// lru makes room in a full hash map. Slots are handed out from a small stock. When it
+// is used up it is filled again, first with slots that were never used, then by
+// evictions, and elements are sorted into lists, by age in each: those added since
+// (pending) into those that were looked up when they were last considered (active)
+// and those that were not (inactive), of which the oldest are evicted.
+//
+// As in Linux a slot is taken before anything is looked at, so that an update of an
+// existing element of a full map evicts others.
+//
+// Locks: mu comes before a bucket's lock. A slot is on a list from before it is in a
+// chain until after: who unlinks an element under its bucket's lock marks it idle,
+// and takes it off the list when that lock is released.
+type lru struct {
+	h     *hash
+	batch int // what the stock is filled to
+
+	mu    sync.Mutex
+	lists [lists]ageList
+	stock int // free slots to hand out
+	spare int // free slots beside them
 }
+
+// The lists.
+const (
+	pending = iota
+	active
+	inactive
+	lists
+)
+
+// ageList is a list of slots by links; noSlot at both ends if it is empty.
+type ageList struct {
+	oldest, newest uint32
+	n              int
+}
+
+// maxScan bounds how many elements are evicted, or considered, at once.
+const maxScan = 128
+
+func newLRU(h *hash, entries, cpus int) *lru {
+	u := &lru{h: h, batch: min(max(entries/cpus/2, 1), maxScan), spare: entries}
+	for i := range u.lists {
+		u.lists[i].oldest, u.lists[i].newest = noSlot, noSlot
+	}
+	return u
+}
+
+func listOf(e ref) *uint8   { return (*uint8)(unsafe.Add(e, lruList)) }
+func refByte(e ref) *uint8  { return (*uint8)(unsafe.Add(e, lruRef)) }
+func stateOf(e ref) *uint8  { return (*uint8)(unsafe.Add(e, lruState)) }
+func olderOf(e ref) *uint32 { return (*uint32)(unsafe.Add(e, lruOlder)) }
+func newerOf(e ref) *uint32 { return (*uint32)(unsafe.Add(e, lruNewer)) }
 
 // touch marks an element as used. The test keeps the cache line shared.
 func touch(e ref) {
-	if p := (*uint8)(unsafe.Add(e, hashRef)); *p == 0 {
+	if p := refByte(e); *p == 0 {
 		*p = 1
 	}
 }
 
 func (u *lru) set(key, value []byte, sum uint64, flags uint64, cpu int) syscall.Errno {
 	h := u.h
-	if h.perCPU != 0 || flags != 0 {
-		// Nothing to make room for: the element stays, or must not be added.
-		s := h.lock(sum)
-		old, _ := h.findLocked(key, sum)
-		if e := checkExist(old != nil, flags); e != 0 || (old != nil && h.perCPU != 0) {
-			if e == 0 {
-				h.write(old, value, flags, cpu)
-				touch(old)
-			}
-			s.Unlock()
-			return e
+	var e ref
+	if h.perCPU == 0 || flags != UpdateExist {
+		if e = u.room(); e == nil {
+			return syscall.ENOMEM
 		}
-		s.Unlock()
+		h.prepare(e, key, value, sum, cpu)
 	}
-	e := u.room()
-	if e == nil {
-		return syscall.ENOMEM
-	}
-	h.prepare(e, key, value, sum, cpu)
 	s := h.lock(sum)
-	defer s.Unlock()
 	old, at := h.findLocked(key, sum)
-	if err := checkExist(old != nil, flags); err != 0 {
-		h.slots.put(e)
-		return err
+	err := checkExist(old != nil, flags)
+	switch {
+	case err != 0:
+	case old != nil && h.perCPU != 0:
+		h.write(old, value, flags, cpu)
+		touch(old)
+	default:
+		*stateOf(e) = slotActive
+		h.publish(e, sum, old, at)
+		if old == nil {
+			h.count.Add(1)
+		} else {
+			touch(e)
+			*stateOf(old) = slotIdle
+			h.m.dropped(h.value(old, 0))
+		}
+		e = old // what is to be given back
 	}
-	*(*uint16)(unsafe.Add(e, hashRef)) = 1 << 8 // not used yet; holds an element
-	h.publish(e, sum, old, at)
-	if old == nil {
-		h.count.Add(1)
-		return 0
+	s.Unlock()
+	if e != nil {
+		u.gone(e)
 	}
-	touch(e)
-	u.gone(old)
-	h.release(old)
-	return 0
+	return err
 }
 
-// gone marks an unlinked element's slot as empty. The bucket is locked.
-func (u *lru) gone(e ref) { *(*uint8)(unsafe.Add(e, hashState)) = 0 }
+// gone takes an idle element off its list and makes its slot free.
+func (u *lru) gone(e ref) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.free(e)
+}
 
-// room returns a free slot, evicting an element if there is none.
+// free takes a slot off its list. One that was handed out since the stock was filled
+// goes back to it, any other to the rest.
+func (u *lru) free(e ref) {
+	if *listOf(e) == pending {
+		u.stock++
+	} else {
+		u.spare++
+	}
+	u.detach(e)
+	u.h.slots.put(e)
+}
+
+// append makes an element the newest of a list, as not looked up.
+func (u *lru) append(e ref, list uint8) {
+	a := &u.lists[list]
+	l := u.h.link(e)
+	*listOf(e), *refByte(e) = list, 0
+	*olderOf(e), *newerOf(e) = a.newest, noSlot
+	if a.newest == noSlot {
+		a.oldest = l
+	} else {
+		*newerOf(u.h.ref(a.newest)) = l
+	}
+	a.newest = l
+	a.n++
+}
+
+func (u *lru) detach(e ref) {
+	a := &u.lists[*listOf(e)]
+	older, newer := *olderOf(e), *newerOf(e)
+	if older == noSlot {
+		a.oldest = newer
+	} else {
+		*newerOf(u.h.ref(older)) = newer
+	}
+	if newer == noSlot {
+		a.newest = older
+	} else {
+		*olderOf(u.h.ref(newer)) = older
+	}
+	a.n--
+}
+
+// room returns a free slot that is on the list of pending ones.
 func (u *lru) room() ref {
 	h := u.h
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if e, _ := h.slots.get(); e != nil {
-		return e
-	}
-	// Twice round clears every mark; a third time covers slots that were being
-	// filled as the hand passed.
-	for range 3 * h.slots.n {
-		e := h.slots.r.at(uintptr(u.hand) * h.slots.stride)
-		if u.hand++; u.hand == h.slots.n {
-			u.hand = 0
-		}
-		used := (*uint8)(unsafe.Add(e, hashRef))
-		if *(*uint8)(unsafe.Add(e, hashState)) == 0 {
-			continue
-		}
-		if *used != 0 {
-			*used = 0
-			continue
-		}
-		if u.evict(e) {
-			return e
-		}
+	if u.stock == 0 {
+		u.refill()
 	}
 	e, _ := h.slots.get()
+	if e == nil {
+		return nil
+	}
+	u.stock--
+	*stateOf(e) = slotIdle
+	u.append(e, pending)
 	return e
 }
 
-// evict unlinks an element if it is still in its chain.
+// refill sorts the elements and fills the stock.
+func (u *lru) refill() {
+	u.sort(pending, active, inactive, u.lists[pending].n)
+	if u.lists[inactive].n < u.lists[active].n {
+		u.sort(active, active, inactive, maxScan)
+	}
+	u.promote()
+	n := min(u.batch, u.spare)
+	u.spare -= n
+	u.stock += n
+	if n < u.batch {
+		u.shrink(u.batch - n)
+	}
+}
+
+// promote moves inactive elements that were looked up to the active ones.
+func (u *lru) promote() {
+	l := u.lists[inactive].oldest
+	for n := min(u.lists[inactive].n, maxScan); n > 0; n-- {
+		e := u.h.ref(l)
+		l = *newerOf(e)
+		if *refByte(e) != 0 {
+			u.move(e, active)
+		}
+	}
+}
+
+// shrink evicts up to n inactive elements; if all were looked up meanwhile, one goes
+// all the same.
+func (u *lru) shrink(n int) {
+	evicted := false
+	for tries := min(u.lists[inactive].n, maxScan); tries > 0 && n > 0; tries-- {
+		e := u.h.ref(u.lists[inactive].oldest)
+		switch {
+		case *refByte(e) != 0:
+			u.move(e, active)
+		case u.evict(e):
+			u.restock(e)
+			evicted = true
+			n--
+		default:
+			u.move(e, inactive) // being added just now
+		}
+	}
+	for _, list := range []uint8{inactive, active, pending} {
+		for tries := u.lists[list].n; tries > 0 && !evicted; tries-- {
+			e := u.h.ref(u.lists[list].oldest)
+			if evicted = u.evict(e); evicted {
+				u.restock(e)
+			} else {
+				u.move(e, list)
+			}
+		}
+	}
+}
+
+// restock puts an evicted element's slot into the stock.
+func (u *lru) restock(e ref) {
+	u.detach(e)
+	u.h.slots.put(e)
+	u.stock++
+}
+
+// sort moves up to n of the oldest elements of a list to one of two others, by
+// whether they were looked up.
+func (u *lru) sort(from, used, unused uint8, n int) {
+	for n = min(n, u.lists[from].n); n > 0; n-- {
+		e := u.h.ref(u.lists[from].oldest)
+		if *refByte(e) != 0 {
+			u.move(e, used)
+		} else {
+			u.move(e, unused)
+		}
+	}
+}
+
+func (u *lru) move(e ref, to uint8) {
+	u.detach(e)
+	u.append(e, to)
+}
+
+// evict unlinks an element, unless somebody else just did.
 func (u *lru) evict(e ref) bool {
 	h := u.h
 	sum := h.seeds.hash(h.key(e))
 	s := h.lock(sum)
 	defer s.Unlock()
+	if *stateOf(e) != slotActive {
+		return false
+	}
 	at := h.bucket(uint32(sum) & h.mask)
 	for l := *at; l&linkEnd == 0; l = *at {
 		if h.ref(l) == e {
 			h.unlink(e, at)
-			u.gone(e)
+			*stateOf(e) = slotIdle
 			h.count.Add(-1)
 			h.m.dropped(h.value(e, 0))
 			return true
@@ -119,14 +289,3 @@ func (u *lru) evict(e ref) bool {
 	}
 	return false
 }
-
-// dropped tells the runner that a value has left the map, for timers in it.
-func (m *Map) dropped(value []byte) {
-	if f := m.onDrop.Load(); f != nil {
-		(*f)(value)
-	}
-}
-
-// OnDrop sets a function that is called with each value that leaves the map, while
-// it is still intact; it must not call the map. The runner cancels timers there.
-func (m *Map) OnDrop(f func(value []byte)) { m.onDrop.Store(&f) }
