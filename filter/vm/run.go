@@ -37,17 +37,17 @@ type Run struct {
 	depth               int
 	frames              [maxDepth]frame
 
-	pkt    region    // linear part of the packet
-	extra  regions   // map values, records and other memory handed out in this run
-	inner  []*handle // maps found in maps, by this run or earlier ones
-	skb    *packet.Packet
-	env    Env
-	err    error // set by a helper to stop the run
-	rings  []record
-	nf     netfilterCtx
-	xdp    xdpCtx
-	timers bool
-	print  []byte // scratch of the formatting helpers
+	pkt   region    // linear part of the packet
+	extra regions   // map values, records and other memory handed out in this run
+	inner []*handle // maps found in maps, by this run or earlier ones
+	skb   *packet.Packet
+	env   Env
+	err   error // set by a helper to stop the run
+	rings []record
+	nf    netfilterCtx
+	xdp   xdpCtx
+	socks []*sockMem // found in this run
+	print []byte     // scratch of the formatting helpers
 	// scratch holds bytes that a helper gathers from a packet in pieces.
 	scratch []byte
 }
@@ -128,7 +128,7 @@ func (r *Run) start(p *Prog) (uint64, error) {
 		r.native = false
 		v, err = r.interpret(p, 0)
 	}
-	if len(r.extra.list)+len(r.rings)+len(r.inner) != 0 || r.err != nil {
+	if len(r.extra.list)+len(r.rings)+len(r.inner)+len(r.socks) != 0 || r.err != nil {
 		r.tidy()
 	}
 	return v, err
@@ -142,6 +142,8 @@ func (r *Run) tidy() {
 	}
 	clear(r.rings)
 	r.rings = r.rings[:0]
+	clear(r.socks)
+	r.socks = r.socks[:0]
 	r.extra.reset()
 	if len(r.inner) > maxInnerCache {
 		clear(r.inner) // the maps may be gone

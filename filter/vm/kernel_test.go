@@ -1,0 +1,55 @@
+package vm
+
+import (
+	"runtime"
+	"testing"
+	"unsafe"
+
+	"taproom/filter/ebpf"
+
+	"golang.org/x/sys/unix"
+)
+
+// kernelProg is a program in the running kernel.
+type kernelProg int
+
+// loadKernel loads raw instructions, or skips the test where that is not possible.
+func loadKernel(t testing.TB, typ ebpf.ProgType, insns []ebpf.Insn) (kernelProg, bool) {
+	t.Helper()
+	raw, license := ebpf.Encode(insns), []byte("GPL\x00")
+	attr := struct {
+		typ, count     uint32
+		insns, license uint64
+		_              [104]byte
+	}{typ: uint32(typ), count: uint32(len(insns)), insns: addressOf(raw), license: addressOf(license)}
+	fd, _, e := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	runtime.KeepAlive(raw)
+	runtime.KeepAlive(license)
+	switch e {
+	case 0:
+		return kernelProg(fd), true
+	case unix.EPERM, unix.ENOSYS:
+		t.Skipf("no bpf(2) here to compare with: %v", e)
+	}
+	return 0, false
+}
+
+func (k kernelProg) close() { unix.Close(int(k)) }
+
+// run is BPF_PROG_TEST_RUN: the program's result and the packet afterwards.
+func (k kernelProg) run(t testing.TB, in []byte) (uint32, []byte) {
+	t.Helper()
+	out := make([]byte, len(in)+4096)
+	attr := struct {
+		fd, ret, sizeIn, sizeOut uint32
+		in, out                  uint64
+		repeat, duration         uint32
+		_                        [40]byte
+	}{fd: uint32(k), sizeIn: uint32(len(in)), sizeOut: uint32(len(out)), in: addressOf(in), out: addressOf(out)}
+	_, _, e := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_TEST_RUN, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	runtime.KeepAlive(in)
+	if e != 0 {
+		t.Fatalf("BPF_PROG_TEST_RUN: %v", e)
+	}
+	return attr.ret, out[:attr.sizeOut]
+}
