@@ -2,6 +2,7 @@ package rdma_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"syscall"
 	"testing"
 	"time"
@@ -70,4 +71,40 @@ func cpuTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkLoss: how much of the bandwidth is left when packets are lost. Each
+// packet goes alone here, so that it can be lost alone.
+func BenchmarkLoss(b *testing.B) {
+	for _, loss := range []float64{0, 0.001, 0.01} {
+		b.Run(fmt.Sprint(loss), func(b *testing.B) {
+			r := rand.New(rand.NewPCG(1, 2))
+			pa, pb := memport.NewPair(memport.Config{Tap: func(int, []byte) bool { return loss == 0 || r.Float64() >= loss }})
+			x, y := newSide(b, pa, rdma.Options{}, rdma.RC, 2<<20), newSide(b, pb, rdma.Options{}, rdma.RC, 2<<20)
+			connect(b, x, y, rdma.QPAttr{PathMTU: roce.MTU4096})
+			const size, depth = 64 << 10, 16
+			b.SetBytes(size)
+			wr := rdma.SendWR{Opcode: rdma.WRWrite, Flags: rdma.Signaled, SGList: []rdma.SGE{x.mr.SGE(0, size)}, RemoteAddr: y.mr.Addr(), RKey: y.mr.RKey()}
+			var wcs [64]rdma.WC
+			under := 0
+			for i := 0; i < b.N || under > 0; {
+				for ; under < depth && i < b.N; i++ {
+					if _, err := x.qp.PostSend(wr); err != nil {
+						b.Fatal(err)
+					}
+					under++
+				}
+				n, _ := x.cq.Poll(wcs[:])
+				under -= n
+				for _, wc := range wcs[:n] {
+					if wc.Err() != nil {
+						b.Fatal(wc.Err())
+					}
+				}
+			}
+			c := x.qp.Counters()
+			b.ReportMetric(float64(c.Timeouts), "timeouts")
+			b.ReportMetric(float64(c.Probes), "probes")
+		})
+	}
 }

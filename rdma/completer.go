@@ -264,7 +264,7 @@ func (q *QP) checkGap(psn roce.PSN, now int64) bool {
 	if !r.wentBack && !q.dev.opts.LikeRxe {
 		q.count.ImpliedNaks++
 		r.wentBack = true
-		q.goBack(now)
+		q.goBack()
 	}
 	return true
 }

@@ -40,6 +40,8 @@ func (q *QP) transmit() bool {
 		}
 	}
 	q.out.close()
+	q.count.SentRuns += q.out.runs
+	q.out.runs = 0
 	done := q.out.done
 	q.mu.Unlock()
 	if len(done) == 0 {

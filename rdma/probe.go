@@ -11,16 +11,17 @@ import (
 // that is long (67 ms with the usual code 14), because it must not fire for a
 // slow peer. When nothing has been heard for some round trips, the last packet is
 // sent once more: if the peer has it, its ACK comes again; if not, it now arrives;
-// and if others are missing as well, the peer says so with a NAK. Hardware calls
-// the like adaptive retransmission. A probe uses up no retry, and there is one for
-// each piece of progress.
+// and if others are missing as well, the peer says so with a NAK. If silence goes
+// on (the NAK was lost, or the packet that it asked for), a second probe sends
+// everything again. Hardware calls the like adaptive retransmission. Probes use up
+// no retry, and there are two for each piece of progress.
 type probe struct {
-	at      int64 // when to send one; 0: not wanted
-	rtt     int64 // smoothed round trip, ns; 0: not known yet
-	timed   bool  // psn is being timed
-	psn     roce.PSN
-	sent    int64 // when psn was sent
-	skipped bool  // sent since the last progress
+	at    int64 // when to send one; 0: not wanted
+	rtt   int64 // smoothed round trip, ns; 0: not known yet
+	timed bool  // psn is being timed
+	psn   roce.PSN
+	sent  int64 // when psn was sent
+	count uint8 // of probes since the last progress
 }
 
 const (
@@ -38,7 +39,7 @@ func (p *probe) measure(psn roce.PSN, fresh bool, now int64) {
 
 // heard notes progress up to psn.
 func (p *probe) heard(psn roce.PSN, now int64) {
-	p.skipped = false
+	p.count = 0
 	if p.timed && psn.After(p.psn) {
 		p.timed = false
 		d := max(now-p.sent, 1)
@@ -57,13 +58,14 @@ func (p *probe) cancel() { p.timed, p.at = false, 0 }
 func (q *QP) startProbe(now int64) {
 	p := &q.req.probe
 	p.at = 0
-	if p.skipped || q.dev.opts.LikeRxe {
+	if p.count >= 2 || q.dev.opts.LikeRxe {
 		return
 	}
 	d := int64(probeFirst)
 	if p.rtt != 0 {
 		d = max(probeTrips*p.rtt, int64(probeMin))
 	}
+	d <<= p.count
 	if t := roce.AckTimeout(q.attr.Timeout); t != 0 && d >= int64(t) {
 		return
 	}
@@ -75,8 +77,14 @@ func (q *QP) startProbe(now int64) {
 func (q *QP) sendProbe() {
 	r, s := &q.req, &q.sq
 	r.probe.cancel()
-	r.probe.skipped = true
+	r.probe.count++
 	if q.state != RTS || r.una == r.max || r.rnrAt != 0 || s.head == s.tail {
+		return
+	}
+	if r.probe.count > 1 {
+		q.count.Probes++
+		r.wentBack = false
+		q.goBack()
 		return
 	}
 	i := s.next

@@ -72,11 +72,11 @@ func (q *QP) retry(now int64, c Cause) {
 	// A NAK that comes again for the same PSN is a copy; after a time-out a new
 	// one may be about the repetition.
 	r.wentBack = c == CauseNakSequence
-	q.goBack(now)
+	q.goBack()
 }
 
 // goBack moves the cursor to una.
-func (q *QP) goBack(now int64) {
+func (q *QP) goBack() {
 	r, s := &q.req, &q.sq
 	s.next = s.head
 	r.pkt, r.psn = 0, r.una
@@ -104,7 +104,7 @@ func (q *QP) rnrWait(code uint8, psn roce.PSN, now int64) {
 		}
 		r.rnrRetries--
 	}
-	q.goBack(now)
+	q.goBack()
 	r.retryAt = 0
 	r.rnrAt = now + int64(roce.RNRDelay(code))
 	q.arm(r.rnrAt)
