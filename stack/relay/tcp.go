@@ -1,0 +1,348 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"taproom/stack"
+	"taproom/stack/packet"
+)
+
+// This file splices TCP connections. The host's side is connected before the
+// container's handshake is answered, so that the container sees what the host
+// saw: an answer, a refusal, an error, or silence.
+
+// remember keeps a SYN until its connection is decided, for errors about it.
+func (r *Relay) remember(k flowKey, p *packet.Packet) {
+	h := p.Head()
+	t, _ := packet.ParseTransport(h)
+	q := quote(p, t.Offset)
+	r.mu.Lock()
+	old := r.pending[k]
+	if r.closed || old == nil && len(r.pending) >= r.conf.Limits.InFlight {
+		old = q
+	} else {
+		r.pending[k] = q
+	}
+	r.mu.Unlock()
+	if old != nil {
+		old.Release()
+	}
+}
+
+func (r *Relay) takeSYN(k flowKey) *packet.Packet {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.pending[k]
+	delete(r.pending, k)
+	return p
+}
+
+// serveTCP makes one connection. It runs on a goroutine of its own, which ends
+// when the connection is established or has failed.
+func (r *Relay) serveTCP(q *stack.TCPRequest) {
+	syn := r.takeSYN(flowKey{q.Src, q.Dst})
+	if syn != nil {
+		defer syn.Release()
+	}
+	r.mu.Lock()
+	full := len(r.tcp) >= r.conf.Limits.TCP || r.closed
+	r.mu.Unlock()
+	if full {
+		r.stats.refusedLimit.Add(1)
+		q.Refuse(true)
+		return
+	}
+	fd, err := r.connect(q.Dst)
+	if err != nil {
+		r.stats.tcpRefused.Add(1)
+		r.refuse(q, syn, err)
+		return
+	}
+	c, err := q.Accept()
+	if err != nil {
+		_ = unix.Close(fd)
+		return
+	}
+	r.splice(c, fd, q.Src, q.Dst)
+}
+
+// refuse passes on why the host could not connect: a refusal is a reset, an
+// unreachable destination an ICMP error, and silence stays silence.
+func (r *Relay) refuse(q *stack.TCPRequest, syn *packet.Packet, err error) {
+	if syn != nil && !errors.Is(err, unix.ECONNREFUSED) {
+		if e, ok := fromErrno(syn.Head(), err); ok {
+			r.node.SendICMPError(syn, e)
+			q.Refuse(false)
+			return
+		}
+	}
+	q.Refuse(!errors.Is(err, unix.ETIMEDOUT))
+}
+
+// connect connects a host socket and waits for the outcome.
+func (r *Relay) connect(dst netip.AddrPort) (int, error) {
+	to, err := r.target(dst)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := r.hostSocket(unix.SOCK_STREAM, 0, to)
+	if err != nil {
+		return -1, err
+	}
+	w := &connecting{fd: fd, done: make(chan struct{})}
+	if err := r.eng.add(fd, w, unix.EPOLLOUT); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	timer := time.NewTimer(r.conf.Limits.Connect)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+	case <-r.eng.done:
+		_ = unix.Close(fd)
+		return -1, unix.ECANCELED
+	case <-timer.C:
+		r.eng.remove(fd)
+		return -1, unix.ETIMEDOUT
+	}
+	r.eng.forget(fd)
+	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || n != 0 {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("connect", unix.Errno(n))
+	}
+	return fd, nil
+}
+
+// connecting waits for a connect to end.
+type connecting struct {
+	fd   int
+	done chan struct{}
+	once bool
+}
+
+func (w *connecting) event(uint32) {
+	if !w.once {
+		w.once = true
+		close(w.done)
+	}
+}
+
+// tcpFlow is one spliced connection. All but the fields marked otherwise are
+// the engine's.
+type tcpFlow struct {
+	r        *Relay
+	in       *stack.TCPConn
+	fd       int
+	src, dst netip.AddrPort
+	since    time.Time
+
+	queued atomic.Bool // on the engine's list of ready flows; anybody
+	up     atomic.Uint64
+	down   atomic.Uint64
+
+	readable, writable bool // the host socket, as far as epoll has told
+	upEnd, downEnd     bool // that direction has been closed
+	left               []byte
+	ended              bool
+}
+
+// splice joins a connection of the container's with a host socket.
+func (r *Relay) splice(c *stack.TCPConn, fd int, src, dst netip.AddrPort) {
+	f := &tcpFlow{r: r, in: c, fd: fd, src: src, dst: dst, since: r.conf.Now(), readable: true, writable: true}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	r.mu.Lock()
+	closed := r.closed
+	if !closed {
+		r.tcp[f] = struct{}{}
+	}
+	r.mu.Unlock()
+	if closed {
+		c.Reset()
+		_ = unix.Close(fd)
+		return
+	}
+	r.stats.tcpOpened.Add(1)
+	c.Notify(f.wake)
+	if err := r.eng.add(fd, f, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP); err != nil {
+		f.abort()
+		return
+	}
+	f.wake()
+}
+
+// wake is called by netstack, with its locks held.
+func (f *tcpFlow) wake() {
+	if !f.queued.Swap(true) {
+		f.r.eng.post(f)
+	}
+}
+
+// event implements source.
+func (f *tcpFlow) event(ev uint32) {
+	if f.ended {
+		return
+	}
+	if ev == 0 {
+		f.queued.Store(false)
+	}
+	if ev&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		f.readable = true
+	}
+	if ev&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		f.writable = true
+	}
+	if err := f.pumpUp(); err != nil {
+		f.fail(err)
+		return
+	}
+	if err := f.pumpDown(); err != nil {
+		f.fail(err)
+		return
+	}
+	if f.upEnd && f.downEnd && len(f.left) == 0 {
+		f.finish()
+	}
+}
+
+// Write implements io.Writer over the host socket, for netstack to hand its
+// buffers to without a copy.
+func (f *tcpFlow) Write(b []byte) (int, error) {
+	done := 0
+	for done < len(b) {
+		n, err := unix.Write(f.fd, b[done:])
+		if n > 0 {
+			done += n
+			continue
+		}
+		switch err {
+		case unix.EINTR:
+		case unix.EAGAIN:
+			f.writable = false
+			return done, io.ErrShortWrite
+		default:
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// maxTurn is how much one flow may move before others have their turn.
+const maxTurn = 1 << 20
+
+// pumpUp moves data from the container to the host.
+func (f *tcpFlow) pumpUp() error {
+	for moved := 0; f.writable && !f.upEnd; {
+		n, err := f.in.ReadTo(f)
+		moved += n
+		f.up.Add(uint64(n))
+		switch {
+		case err == nil && moved >= maxTurn:
+			f.wake()
+			return nil
+		case err == nil:
+		case errors.Is(err, stack.ErrWouldBlock):
+			return nil
+		case err == io.EOF:
+			f.upEnd = true
+			_ = unix.Shutdown(f.fd, unix.SHUT_WR)
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// pumpDown moves data from the host to the container, no more than the
+// container's side has room for: what waits, waits in the kernel.
+func (f *tcpFlow) pumpDown() error {
+	for moved := 0; ; {
+		if len(f.left) > 0 {
+			n, err := f.in.WriteFrom(bytes.NewReader(f.left))
+			f.left = f.left[n:]
+			if len(f.left) > 0 {
+				return ignoreBlock(err)
+			}
+			f.left = nil
+		}
+		if !f.readable || f.downEnd {
+			return nil
+		}
+		room := min(f.in.Room(), len(f.r.eng.buf))
+		if room == 0 {
+			return nil
+		}
+		n, err := unix.Read(f.fd, f.r.eng.buf[:room])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			f.readable = false
+			return nil
+		case err != nil:
+			return err
+		case n == 0:
+			f.downEnd = true
+			f.in.CloseWrite()
+			return nil
+		}
+		f.down.Add(uint64(n))
+		k, err := f.in.WriteFrom(bytes.NewReader(f.r.eng.buf[:n]))
+		if k < n {
+			if err := ignoreBlock(err); err != nil {
+				return err
+			}
+			f.left = append([]byte(nil), f.r.eng.buf[k:n]...)
+			return nil
+		}
+		if moved += n; moved >= maxTurn {
+			f.wake()
+			return nil
+		}
+	}
+}
+
+func ignoreBlock(err error) error {
+	if errors.Is(err, stack.ErrWouldBlock) {
+		return nil
+	}
+	return err
+}
+
+// fail ends the flow the way one side broke: with a reset on the other.
+func (f *tcpFlow) fail(error) { f.abort() }
+
+// finish ends a flow whose two directions were closed in order.
+func (f *tcpFlow) finish() {
+	if f.ended {
+		return
+	}
+	f.ended = true
+	f.in.Close()
+	f.drop()
+}
+
+// abort ends a flow with resets on both sides.
+func (f *tcpFlow) abort() {
+	if f.ended {
+		return
+	}
+	f.ended = true
+	f.in.Reset()
+	_ = unix.SetsockoptLinger(f.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	f.drop()
+}
+
+func (f *tcpFlow) drop() {
+	f.r.eng.remove(f.fd)
+	f.r.mu.Lock()
+	delete(f.r.tcp, f)
+	f.r.mu.Unlock()
+}
