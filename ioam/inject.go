@@ -72,11 +72,16 @@ func (n *Node) inject(s *state, t *tunnel, p *hook.Packet) hook.Verdict {
 	switch {
 	case mode == Inline:
 		return n.inline(s, t, p)
-	case p.GSO.Type == packet.GSONone:
-		return n.encap(s, t, p)
+	case p.GSO.Type != packet.GSONone && p.Len()+len(t.header) > 0xffff:
+		return n.encapSegments(s, t, p)
 	}
-	// No device can cut a super-frame behind an outer header: it is cut first.
-	// It counts as one packet for k out of n.
+	return n.encap(s, t, p)
+}
+
+// encapSegments is for a super-frame that an IPv6 header cannot state the
+// length of once the outer headers are on. It counts as one packet for k out
+// of n.
+func (n *Node) encapSegments(s *state, t *tunnel, p *hook.Packet) hook.Verdict {
 	for q := range p.Segments() {
 		switch n.encap(s, t, q) {
 		case hook.Stolen:
