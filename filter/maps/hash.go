@@ -189,12 +189,12 @@ func (h *hash) elem(key []byte, cpu int) []byte {
 }
 
 // peek is elem for the system call side, which must not make an element look used.
-func (h *hash) peek(key []byte) []byte {
+func (h *hash) peek(key []byte, cpu int) []byte {
 	e := h.find(key, h.seeds.hash(key))
 	if e == nil {
 		return nil
 	}
-	return h.value(e, 0)
+	return h.value(e, cpu)
 }
 
 func (h *hash) set(key, value []byte, flags uint64, cpu int) syscall.Errno {

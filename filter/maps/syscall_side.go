@@ -47,7 +47,7 @@ func (m *Map) copyOut(key, out []byte, flags uint64) syscall.Errno {
 	if m.spec.Type.PerCPU() {
 		each := int(round8(m.spec.ValueSize))
 		for cpu := range m.spec.CPUs {
-			v := m.store.elem(key, cpu)
+			v := m.peek(key, cpu)
 			if v == nil {
 				return syscall.ENOENT
 			}
@@ -55,7 +55,7 @@ func (m *Map) copyOut(key, out []byte, flags uint64) syscall.Errno {
 		}
 		return 0
 	}
-	v := m.peek(key)
+	v := m.peek(key, 0)
 	if v == nil {
 		return syscall.ENOENT
 	}
@@ -71,14 +71,14 @@ type viewer interface {
 // peeker is implemented by stores where a lookup has a side effect for programs
 // (LRU) that the system call side must not have.
 type peeker interface {
-	peek(key []byte) []byte
+	peek(key []byte, cpu int) []byte
 }
 
-func (m *Map) peek(key []byte) []byte {
+func (m *Map) peek(key []byte, cpu int) []byte {
 	if p, ok := m.store.(peeker); ok {
-		return p.peek(key)
+		return p.peek(key, cpu)
 	}
-	return m.store.elem(key, 0)
+	return m.store.elem(key, cpu)
 }
 
 // Update stores a value under key (BPF_MAP_UPDATE_ELEM); value has UserValueSize
