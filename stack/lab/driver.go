@@ -2,8 +2,10 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"taproom/stack"
 	"taproom/stack/lab/plan"
 )
 
@@ -41,6 +43,33 @@ func (d *driver) Add(ctx context.Context, r plan.Resource) error {
 		return room.addProgram(ctx, r.Program, l.log)
 	}
 	return d.configure(r, false)
+}
+
+// AddRoutes makes many routes of one room.
+func (d *driver) AddRoutes(_ context.Context, rs []plan.Route) error {
+	room, err := d.lab.room(rs[0].Room)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		d.say(plan.Step{Op: plan.Add, New: r})
+	}
+	if room.node != nil {
+		routes := make([]stack.Route, len(rs))
+		for i, r := range rs {
+			routes[i] = nodeRoute(r)
+		}
+		return room.node.AddRoutes(routes)
+	}
+	for i, r := range rs {
+		if err := configureNamespace(room.ns, r, false); err != nil {
+			for _, done := range rs[:i] {
+				err = errors.Join(err, configureNamespace(room.ns, done, true))
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 // Change changes a resource in place.

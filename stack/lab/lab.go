@@ -85,6 +85,11 @@ func (l *Lab) plan(file *spec.Lab) (*plan.Resolved, []plan.Step, error) {
 func (l *Lab) Apply(ctx context.Context, file *spec.Lab, report func(plan.Step)) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
+	return l.apply(ctx, file, report)
+}
+
+// apply is Apply for those who hold changing.
+func (l *Lab) apply(ctx context.Context, file *spec.Lab, report func(plan.Step)) error {
 	want, steps, err := l.plan(file)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ links:
 	if r, ok := n.Lookup(l.Resolved().Room("c")[0].Addr()); !ok || r.Interface != "e0" {
 		t.Errorf("route %v %v", r, ok)
 	}
-	if _, err := l.Impair("b:e1", mustWords(t, "loss", "1%")); err != nil {
+	if _, err := l.Impair(context.Background(), "b:e1", mustWords(t, "loss", "1%")); err != nil {
 		t.Fatal(err)
 	}
 	for _, k := range l.Status().Links {
@@ -282,3 +283,98 @@ expect: [{ping: {from: a, to: b}}]
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A wire of a diamond is cut: routes lead round it, and come back.
+func TestDiamond(t *testing.T) {
+	needTUN(t)
+	l := up(t, `
+version: 1
+name: diamond
+rooms: {west: namespace, a: router, b: router, c: router, d: router, east: namespace}
+links:
+  - ends: [west:e0, a:west]
+  - {name: upper, ends: [a:b, b:a]}
+  - ends: [b:d, d:b]
+  - {ends: [a:c, c:a], cost: 5}
+  - {ends: [c:d, d:c], cost: 5}
+  - ends: [d:east, east:e0]
+expect:
+  - path: {from: west, to: east, hops: [a, b, d, east]}
+`)
+	expectAll(t, l)
+	steps := func(words ...string) {
+		t.Helper()
+		if _, err := l.Impair(context.Background(), "upper", mustWords(t, words...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	steps("down")
+	x := &spec.Expectation{Path: &spec.PathExpect{From: "west", To: "east", Hops: []string{"a", "c", "d", "east"}}}
+	if err := l.expect(t.Context(), x); err != nil {
+		t.Errorf("cut: %v", err)
+	}
+	steps("up")
+	expectAll(t, l)
+}
+
+// The far end of a TAP is removed under our feet.
+func TestDeviceRemoved(t *testing.T) {
+	needTUN(t)
+	l := up(t, `
+version: 1
+name: removed
+rooms: {a: namespace, b: router}
+links: [{name: k, ends: ["a:e0", "b:e0"]}]
+`)
+	if err := l.expect(t.Context(), &spec.Expectation{Exec: &spec.ExecExpect{Room: "a", Command: spec.Command{"ip", "link", "del", "e0"}}}); err != nil {
+		t.Skipf("needs ip: %v", err)
+	}
+	n, _ := l.Node("b")
+	gone := make(chan struct{})
+	var once sync.Once
+	defer n.OnChange(func() {
+		if ifc := n.InterfaceByName("e0"); ifc != nil && !ifc.Up() {
+			once.Do(func() { close(gone) })
+		}
+	})()
+	if n.InterfaceByName("e0").Up() {
+		select {
+		case <-gone:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the router's end stayed up")
+		}
+	}
+	if s := l.Status().Links[0]; s.Up || s.Error == "" {
+		t.Errorf("link %+v", s)
+	}
+}
+
+func TestTwoHundredRooms(t *testing.T) {
+	needTUN(t)
+	if testing.Short() {
+		t.Skip("needs a while")
+	}
+	// A hundred routers in a ring, each with a namespace.
+	const n = 100
+	var b strings.Builder
+	b.WriteString("version: 1\nname: many\nrooms:\n")
+	for i := range n {
+		fmt.Fprintf(&b, "  h%d: namespace\n  r%d: router\n", i, i)
+	}
+	b.WriteString("links:\n")
+	for i := range n {
+		fmt.Fprintf(&b, "  - ends: [h%d:e0, r%d:host]\n  - ends: [r%d:next, r%d:prev]\n", i, i, i, (i+1)%n)
+	}
+	start := time.Now()
+	l := up(t, b.String())
+	t.Logf("up in %v", time.Since(start))
+	x := &spec.Expectation{Ping: &spec.PingExpect{From: "h0", To: "h50"}}
+	if err := l.expect(t.Context(), x); err != nil {
+		t.Error(err)
+	}
+	start = time.Now()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("down in %v", time.Since(start))
+}

@@ -1,8 +1,10 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"taproom/stack"
 	"taproom/stack/lab/plan"
@@ -20,7 +22,10 @@ type link struct {
 	taps [2]*tap.TAP // of the ends that are namespaces
 	done chan struct{}
 
-	impairments [2]wire.Impairment // of the first end's and the second end's direction; under Lab.mu
+	// Under Lab.mu: of the first end's and the second end's direction, and why
+	// a TAP of the link is gone, if it is.
+	impairments [2]wire.Impairment
+	failure     error
 }
 
 // line is what the frames of a link pass: a wire, or a shim at a TAP.
@@ -180,6 +185,15 @@ func (l *Lab) watch(k *link) {
 			select {
 			case <-t.Failed():
 				l.log("%v: %v", k.spec.Ends[e].At, t.Err())
+				l.mu.Lock()
+				k.failure = t.Err()
+				far := l.rooms[k.spec.Ends[1-e].At.Room]
+				l.mu.Unlock()
+				if far != nil && far.node != nil {
+					if ifc := far.node.InterfaceByName(k.spec.Ends[1-e].At.Interface); ifc != nil {
+						ifc.SetUp(false)
+					}
+				}
 			case <-k.done:
 			}
 		}()
@@ -317,45 +331,37 @@ func (l *Lab) find(what string) (*link, int, error) {
 
 // Impair changes the settings of a link: of the direction that leaves an
 // interface, or of both directions of a link given by name. Settings that are
-// not in change stay. It returns what holds now, by direction.
-func (l *Lab) Impair(what string, change spec.Impair) (map[string]wire.Impairment, error) {
+// not in change stay. It is an Apply of the file with that change, so computed
+// routes lead round a link that is taken down, and come back with it. It
+// returns what holds now, by the interface a direction leaves.
+func (l *Lab) Impair(ctx context.Context, what string, change spec.Impair) (map[string]wire.Impairment, error) {
 	l.changing.Lock()
 	defer l.changing.Unlock()
 	k, end, err := l.find(what)
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]wire.Impairment{}
-	for d := range 2 {
-		l.mu.Lock()
-		imp := k.impairments[d]
-		l.mu.Unlock()
+	file := *l.File()
+	file.Links = slices.Clone(file.Links)
+	i := slices.IndexFunc(file.Links, func(f spec.Link) bool { return f.Name == k.spec.Name })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: link %q", ErrNoSuch, k.spec.Name)
+	}
+	for d, own := range []*spec.Impair{&file.Links[i].Forward, &file.Links[i].Backward} {
 		if end < 0 || end == d {
-			change.Apply(&imp)
-			r := plan.Impairment{Link: k.spec.Name, Direction: d, From: k.spec.Ends[d].At, To: k.spec.Ends[1-d].At, Impairment: imp}
-			if err := l.impair(r); err != nil {
-				return nil, err
-			}
-			l.remember(r)
-		}
-		out[k.spec.Ends[d].At.String()] = imp
-	}
-	return out, nil
-}
-
-// remember keeps what was changed by hand among the resources, so that the
-// next Apply knows what it finds.
-func (l *Lab) remember(r plan.Resource) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	copied := *l.resolved
-	copied.Resources = append([]plan.Resource(nil), l.resolved.Resources...)
-	for i, have := range copied.Resources {
-		if have.Key() == r.Key() {
-			copied.Resources[i] = r
+			own.Merge(change)
 		}
 	}
-	l.resolved = &copied
+	now := file.Links[i].Impairments()
+	for _, imp := range now {
+		if err := imp.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.apply(ctx, &file, nil); err != nil {
+		return nil, err
+	}
+	return map[string]wire.Impairment{k.spec.Ends[0].At.String(): now[0], k.spec.Ends[1].At.String(): now[1]}, nil
 }
 
 // hash spreads the names of links over seeds (FNV-1a).

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 
 	"taproom/stack"
@@ -93,6 +92,14 @@ func (l *Lab) removeRoom(name string) error {
 	return m.ns.Close()
 }
 
+// nodeRoute is a route as a node takes it.
+func nodeRoute(r plan.Route) stack.Route {
+	kinds := map[string]hook.RouteKind{"blackhole": hook.Blackhole, "unreachable": hook.Unreachable, "prohibit": hook.Prohibit}
+	return stack.Route{
+		Prefix: r.Prefix, Kind: kinds[r.Kind], Via: r.Via, Interface: r.Dev, Metric: uint32(r.Metric), MTU: r.MTU,
+	}
+}
+
 // configureNode sets or removes a resource of a router.
 func configureNode(n *stack.Node, r plan.Resource, remove bool) error {
 	switch r := r.(type) {
@@ -114,14 +121,10 @@ func configureNode(n *stack.Node, r plan.Resource, remove bool) error {
 		}
 		return n.AddNeighbor(r.At.Interface, r.Address, r.MAC.HardwareAddr())
 	case plan.Route:
-		route := stack.Route{Prefix: r.Prefix, Via: r.Via, Interface: r.Dev, Metric: uint32(r.Metric), MTU: r.MTU}
-		if i := slices.Index([]string{"", "blackhole", "unreachable", "prohibit"}, r.Kind); i > 0 {
-			route.Kind = []hook.RouteKind{hook.Unicast, hook.Blackhole, hook.Unreachable, hook.Prohibit}[i]
-		}
 		if remove {
-			return n.DelRoute(route)
+			return n.DelRoute(nodeRoute(r))
 		}
-		return n.AddRoute(route)
+		return n.AddRoute(nodeRoute(r))
 	}
 	return fmt.Errorf("a router has no %T", r)
 }

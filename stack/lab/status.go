@@ -85,6 +85,7 @@ type LinkStatus struct {
 	Name       string             `json:"name"`
 	Ends       [2]spec.Endpoint   `json:"ends"`
 	Up         bool               `json:"up"`
+	Error      string             `json:"error,omitempty"` // why a device of it is gone
 	Directions [2]DirectionStatus `json:"directions"`
 }
 
@@ -192,7 +193,10 @@ func (l *Lab) linkStatus() []LinkStatus {
 	var out []LinkStatus
 	for _, k := range links {
 		s := LinkStatus{Name: k.spec.Name}
-		s.Up = !k.impairments[0].Down && !k.impairments[1].Down
+		s.Up = !k.impairments[0].Down && !k.impairments[1].Down && k.failure == nil
+		if k.failure != nil {
+			s.Error = k.failure.Error()
+		}
 		for d := range 2 {
 			s.Ends[d] = k.spec.Ends[d].At
 			s.Directions[d] = DirectionStatus{

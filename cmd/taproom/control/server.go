@@ -156,7 +156,7 @@ func impaired(l *lab.Lab, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	now, err := l.Impair(i.What, change)
+	now, err := l.Impair(r.Context(), i.What, change)
 	if err != nil {
 		return nil, err
 	}

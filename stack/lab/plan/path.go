@@ -54,6 +54,8 @@ func (r *Resolved) graph(v4 bool) (map[string][]edge, []network) {
 	}
 	for i := range r.Lab.Links {
 		k := &r.Lab.Links[i]
+		imp := k.Impairments()
+		cut := imp[0].Down || imp[1].Down // no carrier: led round
 		for d := range 2 {
 			from, to := k.Ends[d].At, k.Ends[1-d].At
 			found := false
@@ -63,7 +65,7 @@ func (r *Resolved) graph(v4 bool) (map[string][]edge, []network) {
 				}
 				join(p, from.Room)
 				for _, q := range r.Addresses[to] {
-					if !found && p.Contains(q.Addr()) {
+					if !found && !cut && p.Contains(q.Addr()) {
 						edges[from.Room] = append(edges[from.Room], edge{from, to, q.Addr(), p, k.Cost})
 						found = true
 					}
@@ -130,7 +132,7 @@ func (r *Resolved) routesOf(room string, v4 bool, edges map[string][]edge, netwo
 			Lives: Address{At: e.from, Prefix: e.local}.Key()})
 	}
 	own := edges[room]
-	if len(own) == 1 && !r.Lab.Rooms[room].Forwards() {
+	if r.links(room) == 1 && len(own) == 1 && !r.Lab.Rooms[room].Forwards() {
 		if r.Lab.Rooms[own[0].to.Room].Forwards() {
 			p := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 			if v4 {
@@ -155,4 +157,15 @@ func (r *Resolved) routesOf(room string, v4 bool, edges map[string][]edge, netwo
 			add(n.prefix, w.first)
 		}
 	}
+}
+
+// links is how many links a room has, cut ones included: a room with two does
+// not change to a default route because one of them is down.
+func (r *Resolved) links(room string) (n int) {
+	for at := range r.Links {
+		if at.Room == room {
+			n++
+		}
+	}
+	return n
 }

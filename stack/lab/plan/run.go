@@ -15,19 +15,27 @@ type Driver interface {
 	Remove(ctx context.Context, r Resource) error
 }
 
+// RouteAdder is a Driver that is faster with many routes of one room at a
+// time: a routing table is rebuilt with every change. If the call fails, it has
+// added none.
+type RouteAdder interface {
+	AddRoutes(ctx context.Context, rs []Route) error
+}
+
 // Run carries out steps. When one fails, or ctx ends, those before it are
 // taken back, youngest first, and the error says what failed; what cannot be
 // taken back is added to it.
 func Run(ctx context.Context, d Driver, steps []Step) error {
-	for i, s := range steps {
-		err := ctx.Err()
+	for i := 0; i < len(steps); {
+		n, err := 1, ctx.Err()
 		if err == nil {
-			err = step(ctx, d, s)
+			n, err = some(ctx, d, steps[i:])
 		}
 		if err == nil {
+			i += n
 			continue
 		}
-		err = fmt.Errorf("%v: %w", s, err)
+		err = fmt.Errorf("%v: %w", steps[i], err)
 		undo := context.WithoutCancel(ctx)
 		for _, done := range slices.Backward(steps[:i]) {
 			if e := step(undo, d, done.inverse()); e != nil {
@@ -37,6 +45,24 @@ func Run(ctx context.Context, d Driver, steps []Step) error {
 		return err
 	}
 	return nil
+}
+
+// some carries out the first step, or the run of routes that begins there, and
+// returns how many steps that were.
+func some(ctx context.Context, d Driver, steps []Step) (int, error) {
+	adder, ok := d.(RouteAdder)
+	var routes []Route
+	for _, s := range steps {
+		r, isRoute := s.New.(Route)
+		if !ok || s.Op != Add || !isRoute || len(routes) > 0 && routes[0].Room != r.Room {
+			break
+		}
+		routes = append(routes, r)
+	}
+	if len(routes) < 2 {
+		return 1, step(ctx, d, steps[0])
+	}
+	return len(routes), adder.AddRoutes(ctx, routes)
 }
 
 // RunAll carries out all steps whatever happens, and returns all errors: for

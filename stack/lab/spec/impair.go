@@ -63,6 +63,16 @@ func (i *Impair) Apply(w *wire.Impairment) {
 	}
 }
 
+// Merge takes over what is set in change.
+func (i *Impair) Merge(change Impair) {
+	to, from := reflect.ValueOf(i).Elem(), reflect.ValueOf(change)
+	for f := range to.NumField() {
+		if !from.Field(f).IsNil() {
+			to.Field(f).Set(from.Field(f))
+		}
+	}
+}
+
 func set[T, F any](to *T, from *F, convert func(F) T) {
 	if from != nil {
 		*to = convert(*from)
