@@ -34,6 +34,9 @@ type answer struct {
 
 func (r *responder) idle() bool { return r.head == r.tail }
 
+// noAnswer is no position in the queue.
+const noAnswer = ^uint64(0)
+
 // answer queues an answer with the present MSN. An ACK takes the place of one
 // that waits just before it, unless each shall go.
 func (q *QP) answer(a answer) {
@@ -51,6 +54,11 @@ func (q *QP) answer(a answer) {
 	}
 	if full {
 		q.count.Dropped++ // the requester asks again
+		for i := range r.saved {
+			if r.saved[i].last == r.tail {
+				r.saved[i].last = noAnswer
+			}
+		}
 		return
 	}
 	r.queue[r.tail%uint64(len(r.queue))] = a

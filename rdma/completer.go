@@ -68,10 +68,9 @@ func (q *QP) progress(psn roce.PSN, now int64) {
 		r.wentBack = false
 		r.retries, r.rnrRetries = q.attr.RetryCnt, q.attr.RNRRetry
 		if r.retryAt != 0 && now != 0 {
-			r.retryAt = 0
-			q.startTimer(now)
 			r.probe.heard(psn, now)
 			q.startProbe(now)
+			q.startTimer(now)
 		}
 	}
 	if r.una == r.max {

@@ -151,7 +151,6 @@ func (q *QP) enterLocked(next QPState, mask AttrMask, a *QPAttr) {
 	default:
 		q.state = next
 		if !q.connected() {
-			q.mtu = roce.MTUFor(q.dev.info.Load().MTU).Bytes()
 			if q.srcPort == 0 {
 				q.srcPort = roce.UDPort(q.num)
 			}

@@ -153,8 +153,8 @@ func (q *QP) checkDatagramLocked(w *sendWQE, wr *SendWR) error {
 		return invalid(verb, "qp %#x: a datagram needs an address handle", q.num)
 	case wr.AH.pd != q.pd:
 		return invalid(verb, "qp %#x: the address handle is of another domain", q.num)
-	case int(w.length) > q.mtu:
-		return invalid(verb, "qp %#x: a datagram of %d bytes, the most is %d", q.num, w.length, q.mtu)
+	case int(w.length) > q.datagramMTU():
+		return invalid(verb, "qp %#x: a datagram of %d bytes, the most is %d", q.num, w.length, q.datagramMTU())
 	case wr.RemoteQPN > roce.PSNMask:
 		return invalid(verb, "qp %#x: remote QPN %#x", q.num, wr.RemoteQPN)
 	}
@@ -167,6 +167,9 @@ func (q *QP) checkDatagramLocked(w *sendWQE, wr *SendWR) error {
 	}
 	return nil
 }
+
+// datagramMTU is the most bytes of a datagram: the port's active MTU.
+func (q *QP) datagramMTU() int { return roce.MTUFor(q.dev.info.Load().MTU).Bytes() }
 
 // packets is how many packets a message takes on this queue pair.
 func (q *QP) packets(n uint32) uint32 {

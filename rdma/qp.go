@@ -182,6 +182,7 @@ func (q *QP) Destroy() error {
 	count := q.count
 	q.mu.Unlock()
 	d.qps.remove(int(q.num))
+	d.timers.remove(q)
 	q.sendCQ.drop(q.num)
 	q.recvCQ.drop(q.num)
 	d.mu.Lock()

@@ -81,11 +81,8 @@ func (q *QP) requestOne(now int64) bool {
 			w.started, w.psn = true, r.free
 			if !w.info.local {
 				w.npkts = 1
-				if w.info.middle != w.info.only || w.op == WRRead { // of several packets, perhaps
+				if q.connected() && w.info.many() {
 					w.npkts = q.packets(w.length)
-				}
-				if w.op == WRFlush {
-					w.npkts = 1
 				}
 				r.free = r.free.Add(int(w.npkts))
 			}
@@ -152,11 +149,11 @@ func (q *QP) sendPacket(w *sendWQE, now int64) bool {
 	} else if !q.sendPart(w, now) {
 		return false
 	}
+	if q.typ == RC && r.probe.at == 0 {
+		q.startProbe(now) // first: it is the earlier one, and then the only one in the heap
+	}
 	if q.typ == RC && r.retryAt == 0 {
 		q.startTimer(now)
-	}
-	if q.typ == RC && r.probe.at == 0 {
-		q.startProbe(now)
 	}
 	if q.typ != RC && q.sq.next != q.sq.head {
 		q.reap(now) // unreliable messages are complete when they are sent
@@ -168,7 +165,10 @@ func (q *QP) sendPacket(w *sendWQE, now int64) bool {
 func (q *QP) sendPart(w *sendWQE, now int64) bool {
 	r := &q.req
 	off := uint64(r.pkt) * uint64(q.mtu)
-	n := min(uint64(w.length)-off, uint64(q.mtu))
+	n := uint64(w.length) - off
+	if q.connected() {
+		n = min(n, uint64(q.mtu))
+	}
 	first, last := r.pkt == 0, r.pkt == w.npkts-1
 	op := w.info.middle
 	switch {

@@ -2,6 +2,7 @@ package rdma
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 )
 
@@ -61,6 +62,14 @@ func (t *timerHeap) add(q *QP, at int64) {
 	}
 	heap.Push(&t.list, timerEntry{at, q})
 	t.setLocked()
+}
+
+// remove forgets a queue pair that is destroyed.
+func (t *timerHeap) remove(q *QP) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.list = slices.DeleteFunc(t.list, func(e timerEntry) bool { return e.qp == q })
+	heap.Init(&t.list)
 }
 
 func (t *timerHeap) setLocked() {

@@ -10,7 +10,7 @@ func (q *QP) datagram(x *rxPacket) {
 	if q.typ == GSI {
 		want = GSIQKey
 	}
-	if h == nil || h.QKey() != want || len(x.Payload) > q.mtu {
+	if h == nil || h.QKey() != want || len(x.Payload) > q.datagramMTU() {
 		q.count.Dropped++
 		return
 	}

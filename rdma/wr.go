@@ -71,6 +71,12 @@ var wrTable = [33]wrInfo{
 	WRRegMR:       {name: "REG_MR", wc: WCRegMR, types: onRC | onUC, local: true},
 }
 
+// many tells whether the message may take several PSNs: SENDs and WRITEs by
+// their packets, READ by those of the answer.
+func (i *wrInfo) many() bool {
+	return i.only != i.middle && i.middle != 0 || i.only == roce.RCReadRequest
+}
+
 // info returns the opcode's row, nil for one there is not.
 func (o WROpcode) info() *wrInfo {
 	if int(o) < len(wrTable) && wrTable[o].name != "" {
