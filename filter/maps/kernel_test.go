@@ -181,6 +181,17 @@ func TestKernelCommands(t *testing.T) {
 		{Type: CPUMap, KeySize: 4, ValueSize: 4, MaxEntries: 4},
 		{Type: XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 4},
 		{Type: BloomFilter, ValueSize: 4, MaxEntries: 100},
+		{Type: Queue, ValueSize: 4, MaxEntries: 5, Flags: RdOnly},
+		{Type: Stack, ValueSize: 4, MaxEntries: 5, Flags: WrOnly},
+		{Type: LPMTrie, KeySize: 8, ValueSize: 4, MaxEntries: 24, Flags: NoPrealloc | RdOnly},
+		{Type: LPMTrie, KeySize: 8, ValueSize: 4, MaxEntries: 24, Flags: NoPrealloc | WrOnly},
+		{Type: PerCPUArray, KeySize: 4, ValueSize: 4, MaxEntries: 4, Flags: RdOnly},
+		{Type: LRUHash, KeySize: 4, ValueSize: 4, MaxEntries: 4, Flags: WrOnly},
+		{Type: BloomFilter, ValueSize: 4, MaxEntries: 100, Flags: WrOnly},
+		{Type: BloomFilter, ValueSize: 4, MaxEntries: 100, Flags: RdOnly, Extra: 3},
+		{Type: DevMap, KeySize: 4, ValueSize: 4, MaxEntries: 4, Flags: RdOnly},
+		{Type: StackTrace, KeySize: 4, ValueSize: 8, MaxEntries: 4, Flags: WrOnly},
+		{Type: XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 4, Flags: WrOnly},
 	}
 	for n, s := range cases {
 		t.Run(fmt.Sprintf("%d_%v", n, s.Type), func(t *testing.T) {
@@ -258,6 +269,8 @@ func compareCommands(t *testing.T, s Spec, seed uint64) {
 		have, out := make([]byte, len(value)), make([]byte, len(value))
 		op := r.IntN(10)
 		switch {
+		case r.IntN(300) == 0:
+			got, want = m.Freeze(), k.elem(unix.BPF_MAP_FREEZE, nil, nil, 0)
 		case op < 4:
 			got, want = m.Update(key, value, flags), k.elem(unix.BPF_MAP_UPDATE_ELEM, key, value, flags)
 		case op < 6:

@@ -172,14 +172,12 @@ type taker interface {
 // Freeze makes the map read-only for the system call side from now on
 // (BPF_MAP_FREEZE). Programs may go on writing.
 func (m *Map) Freeze() error {
-	if !m.writable() && !m.frozen.Load() {
-		return m.fail("freeze", syscall.EPERM, "map is read-only")
+	const op = "freeze"
+	if m.spec.SpinLock != 0 || m.spec.Timer != 0 {
+		return m.fail(op, ENOTSUPP, "value has a spin lock or a timer")
 	}
-	if m.spec.Timer != 0 {
-		return m.fail("freeze", ENOTSUPP, "value has a timer")
-	}
-	if !m.frozen.CompareAndSwap(false, true) {
-		return m.fail("freeze", syscall.EBUSY, "already frozen")
+	if m.spec.Flags&RdOnly != 0 || !m.frozen.CompareAndSwap(false, true) {
+		return m.fail(op, syscall.EPERM, "map is read-only already")
 	}
 	return nil
 }
