@@ -65,6 +65,26 @@ func TestQueuesKeepOrder(t *testing.T) {
 	}
 }
 
+// TestGROKeepsDatagrams joins datagrams that come fast, and wants each one to
+// arrive by itself, in order.
+func TestGROKeepsDatagrams(t *testing.T) {
+	a, b := taptest.NewRoom(t, 1, tap.Options{GRO: true}), taptest.NewRoom(t, 2, tap.Options{GRO: true})
+	if err := pump.Join(a.Device, b.Device); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []netip.Addr{b.Addr4, b.Addr6} {
+		received, overtaken := countOrder(t, a, b, netip.AddrPortFrom(to, 7000), 2, 10000)
+		if overtaken > 0 || received == 0 {
+			t.Errorf("to %v: %d of %d datagrams were overtaken", to, overtaken, received)
+		}
+	}
+	s := b.Device.Stats().Tx
+	if s.Segments == s.Packets {
+		t.Errorf("nothing was joined in %d packets", s.Packets)
+	}
+	t.Logf("%d datagrams in %d packets", s.Segments, s.Packets)
+}
+
 // TestSteering: AnyQueue puts a flow on one queue, and flows on several.
 func TestSteering(t *testing.T) {
 	r := taptest.NewRoomIn(t, netns.Options{}, 1, tap.Options{Queues: 4})

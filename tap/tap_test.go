@@ -33,6 +33,7 @@ func TestTransfer(t *testing.T) {
 		{"vnet to plain", tap.Options{}, tap.Options{Backend: tap.BackendPlain}, true},
 		{"plain with GRO to vnet", tap.Options{Offloads: noOffloads, GRO: true}, tap.Options{}, false},
 		{"water to plain with GRO", tap.Options{Backend: tap.BackendWater}, tap.Options{Backend: tap.BackendPlain, GRO: true}, false},
+		{"vnet with GRO", tap.Options{GRO: true}, tap.Options{GRO: true}, true},
 		{"no USO", tap.Options{Offloads: &tap.Offloads{Checksum: true, TSO4: true, TSO6: true}}, tap.Options{}, true},
 		{"checksum only", tap.Options{Offloads: &tap.Offloads{Checksum: true}}, tap.Options{}, false},
 		{"vnet to checksum only", tap.Options{}, tap.Options{Offloads: &tap.Offloads{Checksum: true}}, true},
