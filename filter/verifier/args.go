@@ -70,10 +70,8 @@ func (v *verifier) checkArg(p *helper.Proto, i int, meta *callMeta) error {
 			return v.denied("R%d is not a known constant", n)
 		}
 		v.track.need(r.node)
-		if r.num.Value() > maxVarOff {
-			return v.denied("R%d unbounded memory access", n)
-		}
-		meta.memSize = uint32(r.num.Value())
+		// No allocation that large succeeds: what it would return is NULL.
+		meta.memSize = uint32(min(r.num.Value(), 1<<32-1))
 	case helper.SpinLock:
 		return v.useLock(n, r, p.ID == helper.SpinLockID)
 	case helper.Timer:

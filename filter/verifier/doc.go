@@ -24,7 +24,7 @@
 //     fit a new one. Linux walks its instruction history backwards instead.
 //   - A state whose own paths are unfinished is never used to prune, except in
 //     loops that are bounded at run time (callbacks, iterators, may_goto); then
-//     all of it must fit, and all of it counts as marked.
+//     all of it must fit, and the two graphs are tied into a loop there.
 //
 // A Program and its maps are only read. Verify is deterministic, keeps no global
 // state and may run in many goroutines at once.

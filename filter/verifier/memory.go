@@ -368,9 +368,6 @@ func (v *verifier) stepAtomic(in ebpf.Insn) error {
 		return err
 	}
 	if into != 255 {
-		if old.isPtr() {
-			old.setUnknown()
-		}
 		f.regs[into] = old
 	}
 	return nil

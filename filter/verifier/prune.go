@@ -28,7 +28,7 @@ func (v *verifier) visit(info *insnInfo) (pruned bool, err error) {
 				return false, v.reject(v.pc, syscall.EINVAL, "infinite loop detected at insn %d", v.pc)
 			}
 			if hit {
-				v.track.needAll(cur)
+				v.closeLoop(old, old)
 				return true, nil
 			}
 			// Saving a state in every turn of a short loop costs more than it
@@ -36,7 +36,13 @@ func (v *verifier) visit(info *insnInfo) (pruned bool, err error) {
 			if !info.force && v.jumps-v.prevJumps < 20 && v.processed-v.prevProcessed < 100 {
 				add = false
 			}
-		} else if v.covers(old, cur, oldCovers) {
+		} else if head := old.open(); head != nil {
+			if !v.noPrune && v.covers(old, cur, oldIncludes) {
+				old.hits++
+				v.closeLoop(old, head)
+				return true, nil
+			}
+		} else if !v.noPrune && v.covers(old, cur, oldCovers) {
 			old.hits++
 			v.inherit(old, cur)
 			return true, nil
@@ -64,6 +70,29 @@ func (v *verifier) visit(info *insnInfo) (pruned bool, err error) {
 		v.save(info)
 	}
 	return false, nil
+}
+
+// open returns the unfinished head of a loop that s belongs to, nil if all that
+// matters of s is known.
+func (s *state) open() *state {
+	for h := s.openUntil; h != nil; h = h.openUntil {
+		if h.branches > 0 {
+			return h
+		}
+	}
+	return nil
+}
+
+// closeLoop ends the running path at old, whose own paths end at the unfinished
+// head, which the running path came through.
+func (v *verifier) closeLoop(old, head *state) {
+	v.track.tie(old, v.cur)
+	head.target = true
+	for p := v.cur.parent; p != nil && p != head; p = p.parent {
+		if p.openUntil == nil || p.openUntil.path > head.path {
+			p.openUntil = head
+		}
+	}
 }
 
 // visitUnfinished compares with a state some of whose paths, perhaps the running

@@ -90,6 +90,11 @@ type state struct {
 	path     int    // instructions since entry
 	jumps    int    // instructions when it was saved, and jumps
 	retired  bool   // taken off its list but still someone's parent
+
+	// openUntil is the unfinished state that a path through this one ended at:
+	// until that one is finished, what matters of this one is not all known.
+	openUntil *state
+	target    bool // is some state's openUntil
 }
 
 func (s *state) frame() *frame { return s.frames[s.top] }
@@ -125,6 +130,7 @@ func (v *verifier) clone(s *state) *state {
 	*d = *s
 	d.refs = append(refs[:0], s.refs...)
 	d.branches, d.hits, d.misses, d.next, d.retired = 0, 0, 0, nil, false
+	d.openUntil, d.target = nil, false
 	for i := 0; i <= s.top; i++ {
 		f := v.newFrame()
 		copyFrame(f, s.frames[i])
@@ -138,6 +144,9 @@ func (v *verifier) clone(s *state) *state {
 
 // drop returns a state's memory to the pool.
 func (v *verifier) drop(s *state) {
+	if s.target {
+		return // still pointed at
+	}
 	for i := 0; i <= s.top; i++ {
 		if s.frames[i] != nil {
 			v.dropFrame(s.frames[i])

@@ -13,6 +13,9 @@ package verifier
 // the node of the same slot in the saved state before behind it, unless the slot
 // was overwritten in between. A read marks them.
 //
+// Where a loop closes, the nodes of the state at its head get those of the state
+// that came round behind them.
+//
 // When a state is saved, each of its numbers and slots gets a node of its own,
 // so that marks of one path do not spill over to its siblings.
 type node struct {
@@ -54,14 +57,24 @@ func (t *tracker) slot(a int32) int32 {
 
 // need marks the value n and all it was made from.
 func (t *tracker) need(n int32) {
-	if n == 0 || t.values[n].marked {
-		return
+	if n != 0 && !t.values[n].marked {
+		t.mark(t.values, n)
 	}
+}
+
+// read marks the contents n of a slot and those it was carried over from.
+func (t *tracker) read(n int32) {
+	if n != 0 && !t.slots[n].marked {
+		t.mark(t.slots, n)
+	}
+}
+
+func (t *tracker) mark(nodes []node, n int32) {
 	t.todo = append(t.todo[:0], n)
 	for len(t.todo) > 0 {
 		n := t.todo[len(t.todo)-1]
 		t.todo = t.todo[:len(t.todo)-1]
-		x := &t.values[n]
+		x := &nodes[n]
 		if n == 0 || x.marked {
 			continue
 		}
@@ -72,15 +85,51 @@ func (t *tracker) need(n int32) {
 
 func (t *tracker) needed(n int32) bool { return t.values[n].marked }
 
-// read marks the contents n of a slot and those it was carried over from.
-func (t *tracker) read(n int32) {
-	for n != 0 && !t.slots[n].marked {
-		t.slots[n].marked = true
-		n = t.slots[n].a
+func (t *tracker) wasRead(n int32) bool { return t.slots[n].marked }
+
+// tie closes a loop: what turns out to matter of the saved state old matters of
+// cur too, whose paths it stands for.
+func (t *tracker) tie(old, cur *state) {
+	for i := 0; i <= old.top; i++ {
+		f, g := old.frames[i], cur.frames[i]
+		for n := range f.regs {
+			if f.regs[n].kind == number && g.regs[n].kind == number {
+				t.tieValue(f.regs[n].node, g.regs[n].node)
+			}
+		}
+		for n := range min(len(f.stack), len(g.stack)) {
+			a, b := &f.stack[n], &g.stack[n]
+			t.tieSlot(a.live, b.live)
+			if a.spilled() && b.spilled() && a.reg.kind == number && b.reg.kind == number {
+				t.tieValue(a.reg.node, b.reg.node)
+			}
+		}
 	}
 }
 
-func (t *tracker) wasRead(n int32) bool { return t.slots[n].marked }
+func (t *tracker) tieValue(old, cur int32) {
+	switch {
+	case old == 0 || cur == 0 || old == cur:
+	case t.values[old].marked:
+		t.need(cur)
+	default:
+		b := t.join(t.values[old].b, cur)
+		t.values[old].b = b
+	}
+}
+
+func (t *tracker) tieSlot(old, cur int32) {
+	switch {
+	case old == 0 || cur == 0 || old == cur:
+	case t.slots[old].marked:
+		t.read(cur)
+	case t.slots[old].b == 0:
+		t.slots[old].b = cur
+	default:
+		t.slots = append(t.slots, node{a: t.slots[old].b, b: cur})
+		t.slots[old].b = int32(len(t.slots) - 1)
+	}
+}
 
 // renew gives every number and slot of s a node of its own. s is about to be
 // saved; the running state shares the nodes.
@@ -98,16 +147,6 @@ func (t *tracker) renew(s *state) {
 			if sl.spilled() && sl.reg.kind == number {
 				sl.reg.node = t.value(sl.reg.node, 0)
 			}
-		}
-	}
-}
-
-// needAll marks every number and slot of s: its future is not known yet.
-func (t *tracker) needAll(s *state) {
-	s.each(func(r *reg) { t.need(r.node) })
-	for i := 0; i <= s.top; i++ {
-		for n := range s.frames[i].stack {
-			t.read(s.frames[i].stack[n].live)
 		}
 	}
 }

@@ -118,6 +118,10 @@ func Verify(p *ebpf.Program, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	return v.run()
+}
+
+func (v *verifier) run() (*Result, error) {
 	for _, step := range []func() error{
 		v.checkEncoding, v.findSubprogs, v.checkFlow, v.liveRegs, v.checkPaths, v.checkStackDepth,
 	} {

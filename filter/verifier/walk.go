@@ -37,7 +37,8 @@ type verifier struct {
 	maxPacketOff  uint32
 	writesPacket  bool
 
-	rootGlobal int // index of the global function being verified on its own, 0 for the program
+	noPrune    bool // tests: walk every path to its end
+	rootGlobal int  // index of the global function being verified on its own, 0 for the program
 
 	freeFrames []*frame
 	freeStates []*state
