@@ -151,6 +151,7 @@ func walkFields(t btf.Type, off uint32, depth int, f func(name string, off uint3
 func (s *MapSpec) live() maps.Spec {
 	out := s.Spec
 	out.Contents = nil
+	out.KeyType, out.ValueType = s.Key, s.Value
 	if s.Inner != nil {
 		inner := s.Inner.live()
 		out.Inner = &inner

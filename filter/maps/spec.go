@@ -1,5 +1,7 @@
 package maps
 
+import "github.com/cilium/ebpf/btf"
+
 // KV is one initial element. Value is raw bytes, or for arrays and hashes of maps
 // an inner map, or for program arrays a program.
 type KV struct {
@@ -34,6 +36,10 @@ type Spec struct {
 	// them from BTF.
 	SpinLock uint32
 	Timer    uint32
+
+	// KeyType and ValueType describe keys and values for those who print them; nil
+	// if the object has no BTF.
+	KeyType, ValueType btf.Type
 
 	// Interface tells whether a network interface index exists, for maps of
 	// devices; nil accepts all.

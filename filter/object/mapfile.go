@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	bpfmaps "taproom/filter/maps"
+
+	"github.com/cilium/ebpf/btf"
 )
 
 // identity names an object across processes: 16 random bytes in hex.
@@ -25,6 +27,10 @@ type mapHeader struct {
 	Timer      uint32     `json:"timer,omitempty"`
 	CPUs       int        `json:"cpus,omitempty"`
 	Inner      *mapHeader `json:"inner,omitempty"`
+	// Types of keys and values in BTF, 0 if unknown.
+	KeyType   btf.TypeID `json:"key_type,omitempty"`
+	ValueType btf.TypeID `json:"value_type,omitempty"`
+	BTF       []byte     `json:"btf,omitempty"`
 	// Objects are the elements of a map of maps or a program array.
 	Objects []objectElem `json:"objects,omitempty"`
 }
@@ -49,6 +55,25 @@ func describe(s bpfmaps.Spec) *mapHeader {
 	return h
 }
 
+// describeTypes stores the types of keys and values.
+func (h *mapHeader) describeTypes(s bpfmaps.Spec) (err error) {
+	if s.KeyType == nil || s.ValueType == nil {
+		return nil
+	}
+	b, err := btf.NewBuilder(nil, nil)
+	if err != nil {
+		return err
+	}
+	if h.KeyType, err = b.Add(s.KeyType); err != nil {
+		return err
+	}
+	if h.ValueType, err = b.Add(s.ValueType); err != nil {
+		return err
+	}
+	h.BTF, err = b.Marshal(nil, nil)
+	return err
+}
+
 func (h *mapHeader) spec() (bpfmaps.Spec, error) {
 	t, ok := bpfmaps.ParseType(h.Type)
 	if !ok {
@@ -58,6 +83,11 @@ func (h *mapHeader) spec() (bpfmaps.Spec, error) {
 		Name: h.Name, Type: t, KeySize: h.KeySize, ValueSize: h.ValueSize, MaxEntries: h.MaxEntries,
 		Flags: h.Flags, Extra: h.Extra, SpinLock: h.SpinLock, Timer: h.Timer,
 	}
+	types, err := typesOf(h.BTF)
+	if err != nil {
+		return s, err
+	}
+	s.KeyType, s.ValueType = types(h.KeyType), types(h.ValueType)
 	if h.Inner != nil {
 		inner, err := h.Inner.spec()
 		if err != nil {
@@ -73,6 +103,9 @@ func (h *mapHeader) spec() (bpfmaps.Spec, error) {
 func encodeMap(m *bpfmaps.Map, mapID func(*bpfmaps.Map) identity, progID func(uint32) identity) ([]byte, error) {
 	h := describe(m.Spec())
 	h.Frozen = m.Frozen()
+	if err := h.describeTypes(m.Spec()); err != nil {
+		return nil, err
+	}
 	var body []byte
 	err := m.Save(func(key, value []byte) error {
 		body = appendRecord(body, key)

@@ -91,19 +91,9 @@ func (h *progHeader) program(body []byte, ms []*bpfmaps.Map) (*ebpf.Program, err
 		Name: h.Name, Section: h.Section, License: h.License, Type: ebpf.ProgType(h.Type), AttachType: h.AttachType,
 		Classic: h.Classic, Insns: insns, Lines: h.Lines,
 	}
-	types := func(btf.TypeID) btf.Type { return nil }
-	if len(h.BTF) > 0 {
-		spec, err := btf.LoadSpecFromReader(bytes.NewReader(h.BTF))
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrFormat, err)
-		}
-		types = func(id btf.TypeID) btf.Type {
-			t, err := spec.TypeByID(id)
-			if err != nil || id == 0 {
-				return nil
-			}
-			return t
-		}
+	types, err := typesOf(h.BTF)
+	if err != nil {
+		return nil, err
 	}
 	for _, k := range h.Kfuncs {
 		proto, _ := types(k.Type).(*btf.FuncProto)
@@ -120,6 +110,25 @@ func (h *progHeader) program(body []byte, ms []*bpfmaps.Map) (*ebpf.Program, err
 		p.Maps = append(p.Maps, m.Retain())
 	}
 	return p, nil
+}
+
+// typesOf returns a function that finds types by number, nil for those that are not
+// there. No BTF has no types.
+func typesOf(raw []byte) (func(btf.TypeID) btf.Type, error) {
+	if len(raw) == 0 {
+		return func(btf.TypeID) btf.Type { return nil }, nil
+	}
+	spec, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return func(id btf.TypeID) btf.Type {
+		t, err := spec.TypeByID(id)
+		if err != nil || id == 0 {
+			return nil
+		}
+		return t
+	}, nil
 }
 
 // checkReferences makes sure that indices and places in a file from outside are
