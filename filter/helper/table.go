@@ -67,7 +67,7 @@ var table = []entry{
 	{MapPeekElem, all, RetInt, 0, args(mapArg, valueOut)},
 	{MapLookupPercpuElem, all, RetMapValueOrNull, PacketArgs, args(mapArg, keyArg, anyArg)},
 	{ForEachMapElem, all, RetInt, Callback, args(mapArg, funcArg, stackArg, anyArg)},
-	{TailCall, all, RetVoid, MovesData, args(ctxArg, mapArg, anyArg)},
+	{TailCall, all, RetVoid, 0, args(ctxArg, mapArg, anyArg)},
 	{RedirectMap, xdp, RetInt, 0, args(mapArg, anyArg, anyArg)},
 	{SpinLockID, all, RetVoid, 0, args(lockArg)},
 	{SpinUnlockID, all, RetVoid, 0, args(lockArg)},

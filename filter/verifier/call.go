@@ -61,8 +61,27 @@ func (v *verifier) callHelper(in ebpf.Insn) (end bool, err error) {
 		}
 	}
 	v.afterCall(p, &meta)
+	if id == helper.TailCall && v.cur.top > 0 {
+		// The other program, which may do anything to the packet, ends this
+		// function and returns what it likes to our caller.
+		v.writesPacket = true
+		return false, v.hiddenExit(unknownReg(), true)
+	}
 	v.pc++
 	return false, nil
+}
+
+// hiddenExit is an instruction that may end its function: one path goes on
+// behind it, the running one returns r0.
+func (v *verifier) hiddenExit(r0 reg, moved bool) error {
+	if _, err := v.fork(v.pc + 1); err != nil {
+		return err
+	}
+	if moved {
+		v.movePacket()
+	}
+	v.cur.frame().regs[0] = r0
+	return v.leaveFrame()
 }
 
 // beforeCall applies the rules of single helpers.

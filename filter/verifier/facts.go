@@ -64,7 +64,7 @@ func (v *verifier) result() *Result {
 		if f.Visited && in.IsHelperCall() {
 			p := helper.Lookup(helper.ID(in.Imm))
 			r.TailCalls = r.TailCalls || p.ID == helper.TailCall
-			r.WritesPacket = r.WritesPacket || p.Is(helper.MovesData) && p.ID != helper.TailCall
+			r.WritesPacket = r.WritesPacket || p.Is(helper.MovesData)
 		}
 		if f.Visited && in.IsWide() && i+1 < len(r.Insns) {
 			r.Insns[i+1].Visited = true

@@ -143,7 +143,7 @@ func (v *verifier) markMovers() {
 				switch {
 				case in.IsHelperCall():
 					p := helper.Lookup(helper.ID(in.Imm))
-					s.moves = p != nil && p.Is(helper.MovesData)
+					s.moves = p != nil && (p.Is(helper.MovesData) || p.ID == helper.TailCall)
 				case in.IsLocalCall() || in.IsWide() && in.Src() == ebpf.PseudoFunc:
 					if t := v.subprogAt(pc + 1 + int(in.Imm)); t >= 0 {
 						s.moves = v.subprogs[t].moves

@@ -251,7 +251,7 @@ func (v *verifier) step(in ebpf.Insn) (end bool, err error) {
 			err = v.stepWide(in)
 			v.pc++
 		} else {
-			err = v.stepPacketLoad(in)
+			return false, v.stepPacketLoad(in)
 		}
 	default:
 		return v.stepJump(in)
@@ -330,6 +330,10 @@ func (v *verifier) stepPacketLoad(in ebpf.Insn) error {
 		f.regs[n] = reg{}
 	}
 	f.regs[0].setUnknown()
+	if v.cur.top > 0 {
+		return v.hiddenExit(constReg(0), false)
+	}
+	v.pc++
 	return nil
 }
 
