@@ -63,7 +63,8 @@ func (d *Dir) adoptProgram(p *Program) (identity, error) {
 	return id, nil
 }
 
-// adoptInner adopts what was put into maps of the directory since.
+// adoptInner adopts what was put into maps of the directory since, and programs that
+// links were updated to.
 func (d *Dir) adoptInner() error {
 	var known []*bpfmaps.Map
 	for _, m := range d.maps {
@@ -71,6 +72,17 @@ func (d *Dir) adoptInner() error {
 	}
 	for _, m := range known {
 		if err := d.adoptContents(m); err != nil {
+			return err
+		}
+	}
+	for _, l := range d.links {
+		p, ok := d.reg.Program(l.Info().ProgID)
+		if !ok {
+			continue
+		}
+		_, err := d.adoptProgram(p)
+		p.Close()
+		if err != nil {
 			return err
 		}
 	}
@@ -87,6 +99,18 @@ func (d *Dir) writeAll() error {
 		b, err := encodeMap(m, mapID, progID)
 		if err != nil {
 			return fmt.Errorf("object: map %s: %w", m.Name(), err)
+		}
+		if err := d.write(id, b); err != nil {
+			return err
+		}
+	}
+	for id, l := range d.links {
+		if l.Info().ProgID == 0 {
+			continue // detached: leave what the file says
+		}
+		b, err := encodeLink(l, progID)
+		if err != nil {
+			return fmt.Errorf("object: link %d: %w", l.ID(), err)
 		}
 		if err := d.write(id, b); err != nil {
 			return err
@@ -146,6 +170,11 @@ func (d *Dir) sweep() error {
 			d.drop(id)
 		}
 	}
+	for id := range d.links {
+		if !keep[id] {
+			d.drop(id)
+		}
+	}
 	for id := range d.maps {
 		if !keep[id] {
 			d.drop(id)
@@ -188,12 +217,21 @@ func (h *header) references() []identity {
 	if h.Prog != nil {
 		all = append(all, h.Prog.Maps...)
 	}
+	if h.Link != nil {
+		all = append(all, h.Link.Prog)
+	}
 	return all
 }
 
 // drop lets a live object go that is no longer the directory's.
 func (d *Dir) drop(id identity) {
 	delete(d.written, id)
+	if l := d.links[id]; l != nil {
+		delete(d.links, id)
+		delete(d.linkID, l.ID())
+		// What detaching may complain about is for who holds the link to know.
+		_ = l.Close()
+	}
 	if m := d.maps[id]; m != nil {
 		delete(d.maps, id)
 		delete(d.mapID, m.ID())

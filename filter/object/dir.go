@@ -21,6 +21,12 @@ var ErrNotPinned = errors.New("object: no such pin")
 // ErrPinned is returned when a name is taken.
 var ErrPinned = errors.New("object: name is already pinned")
 
+var (
+	errDetached   = errors.New("link has no program")
+	errNoLoader   = errors.New("no loader for programs")
+	errNoAttacher = errors.New("nothing to attach links with")
+)
+
 // Loader verifies a program and makes it runnable. The registry owns the result.
 type Loader func(*ebpf.Program) (bpfmaps.Prog, error)
 
@@ -29,33 +35,42 @@ type Loader func(*ebpf.Program) (bpfmaps.Prog, error)
 // file that names one. Two pinned programs that share a map share it again after
 // they were opened again.
 type Dir struct {
-	path string
-	reg  *Registry
-	load Loader
+	path   string
+	reg    *Registry
+	load   Loader
+	attach Attacher
 
 	mu sync.Mutex
 	// Live objects of the directory and their identities. The Dir holds a
 	// reference on each.
 	maps   map[identity]*bpfmaps.Map
 	progs  map[identity]*Program
+	links  map[identity]*Link
 	mapID  map[uint32]identity
 	progID map[uint32]identity
+	linkID map[uint32]identity
 	// digest of the file that was last written for an object.
 	written map[identity][sha256.Size]byte
 }
 
-// OpenDir opens a directory of pins, and makes it if it is not there. load is used
-// to open programs; it may be nil if none will be.
-func OpenDir(path string, reg *Registry, load Loader) (*Dir, error) {
+// DirOptions say how a directory makes objects live that other processes pinned.
+// What is nil cannot be opened.
+type DirOptions struct {
+	Load   Loader
+	Attach Attacher
+}
+
+// OpenDir opens a directory of pins, and makes it if it is not there.
+func OpenDir(path string, reg *Registry, o DirOptions) (*Dir, error) {
 	for _, sub := range []string{pinDir, objectDir} {
 		if err := os.MkdirAll(filepath.Join(path, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("object: %w", err)
 		}
 	}
 	return &Dir{
-		path: path, reg: reg, load: load,
-		maps: map[identity]*bpfmaps.Map{}, progs: map[identity]*Program{},
-		mapID: map[uint32]identity{}, progID: map[uint32]identity{},
+		path: path, reg: reg, load: o.Load, attach: o.Attach,
+		maps: map[identity]*bpfmaps.Map{}, progs: map[identity]*Program{}, links: map[identity]*Link{},
+		mapID: map[uint32]identity{}, progID: map[uint32]identity{}, linkID: map[uint32]identity{},
 		written: map[identity][sha256.Size]byte{},
 	}, nil
 }
@@ -157,12 +172,19 @@ func (d *Dir) Close() error {
 	err := d.Sync()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for _, l := range d.links {
+		if lerr := l.Close(); err == nil {
+			err = lerr
+		}
+	}
 	for _, p := range d.progs {
 		p.Close()
 	}
 	for _, m := range d.maps {
 		m.Close()
 	}
+	clear(d.links)
+	clear(d.linkID)
 	clear(d.progs)
 	clear(d.maps)
 	clear(d.mapID)
@@ -174,10 +196,10 @@ func (d *Dir) Close() error {
 // Pin is a name and what it leads to.
 type Pin struct {
 	Name string `json:"name"`
-	Kind string `json:"kind"` // "prog" or "map"
+	Kind string `json:"kind"` // "prog", "map" or "link"
 	// ID is the live object's number, 0 if it has not been opened here.
 	ID uint32 `json:"id,omitempty"`
-	// Title is the object's own name.
+	// Title is the object's own name, or a link's type.
 	Title string `json:"object_name,omitempty"`
 }
 
@@ -200,6 +222,8 @@ func (d *Dir) List() ([]Pin, error) {
 			p.Kind, p.ID, p.Title = "map", m.ID(), m.Name()
 		} else if prog := d.progs[id]; prog != nil {
 			p.Kind, p.ID, p.Title = "prog", prog.ID(), prog.Name()
+		} else if l := d.links[id]; l != nil {
+			p.Kind, p.ID, p.Title = "link", l.ID(), l.Info().Type
 		} else {
 			h, _, err := d.read(id)
 			if err != nil {
@@ -211,6 +235,8 @@ func (d *Dir) List() ([]Pin, error) {
 				p.Title = h.Map.Name
 			case h.Prog != nil:
 				p.Title = h.Prog.Name
+			case h.Link != nil:
+				p.Title = h.Link.Type
 			}
 		}
 		all = append(all, p)

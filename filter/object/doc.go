@@ -4,7 +4,7 @@
 //
 // A [Registry] lists what is alive. A [Dir] is a place for pins:
 //
-//	d, err := object.OpenDir("/run/user/1000/taproom/bpf", reg, load)
+//	d, err := object.OpenDir("/run/user/1000/taproom/bpf", reg, object.DirOptions{Load: load})
 //	err = d.PinMap("counters", m)     // now in the directory
 //	err = d.Sync()                    // contents as they are now
 //	...

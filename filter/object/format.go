@@ -29,9 +29,10 @@ var ErrFormat = errors.New("object: not an object file of this version")
 
 // header is the JSON part of an object file.
 type header struct {
-	Kind string      `json:"kind"` // "prog" or "map"
+	Kind string      `json:"kind"` // "prog", "map" or "link"
 	Prog *progHeader `json:"prog,omitempty"`
 	Map  *mapHeader  `json:"map,omitempty"`
+	Link *linkHeader `json:"link,omitempty"`
 }
 
 func encode(h header, body []byte) ([]byte, error) {

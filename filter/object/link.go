@@ -8,27 +8,31 @@ type LinkInfo struct {
 	Type   string `json:"type"` // "tcx", "netfilter", ...
 	ProgID uint32 `json:"prog_id"`
 	// Attrs says where it is attached: "devname", "attach_type", "pf", "hook",
-	// "prio", ... Values are strings and numbers.
+	// "prio", ... Values are strings and numbers; after a pin was opened numbers
+	// are json.Number.
 	Attrs map[string]any `json:"attrs,omitempty"`
 }
 
-// Link is a listed attachment. It does not attach anything itself.
+// Link is a listed attachment. It does not attach anything itself. Like a link of
+// the kernel's it holds as long as somebody holds it: its maker, or a pin.
 type Link struct {
 	reg    *Registry
 	detach func() error
 
 	mu   sync.Mutex
 	info LinkInfo
+	refs int
 	over bool
 }
 
-// AddLink lists an attachment. detach undoes it; it is called once, by Close.
+// AddLink lists an attachment. detach undoes it; it is called once, when the last
+// holder lets go or Detach is called. The caller owns one reference.
 func (r *Registry) AddLink(info LinkInfo, detach func() error) *Link {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lastLink++
 	info.ID = r.lastLink
-	l := &Link{reg: r, info: info, detach: detach}
+	l := &Link{reg: r, info: info, detach: detach, refs: 1}
 	r.links[info.ID] = l
 	return l
 }
@@ -36,7 +40,7 @@ func (r *Registry) AddLink(info LinkInfo, detach func() error) *Link {
 // ID returns the link's number, never 0.
 func (l *Link) ID() uint32 { return l.info.ID }
 
-// Info describes the link.
+// Info describes the link. Its program is 0 once it is detached.
 func (l *Link) Info() LinkInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -50,19 +54,38 @@ func (l *Link) SetProgram(id uint32) {
 	l.info.ProgID = id
 }
 
-// Close detaches and unlists the link.
+// Hold adds a reference.
+func (l *Link) Hold() *Link {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refs++
+	return l
+}
+
+// Close drops a reference; the last one detaches and unlists the link.
 func (l *Link) Close() error {
 	l.mu.Lock()
-	done := l.over
-	l.over = true
+	l.refs--
+	last := l.refs == 0
 	l.mu.Unlock()
-	if done {
+	if !last {
 		return nil
 	}
 	l.reg.mu.Lock()
 	delete(l.reg.links, l.info.ID)
 	l.reg.mu.Unlock()
-	if l.detach == nil {
+	return l.Detach()
+}
+
+// Detach undoes the attachment at once, whoever holds the link (BPF_LINK_DETACH).
+// The link stays listed until it is closed.
+func (l *Link) Detach() error {
+	l.mu.Lock()
+	done := l.over
+	l.over = true
+	l.info.ProgID = 0
+	l.mu.Unlock()
+	if done || l.detach == nil {
 		return nil
 	}
 	return l.detach()

@@ -71,7 +71,7 @@ func program(t *testing.T, r *Registry, name string, ms ...*bpfmaps.Map) *Progra
 
 func openDir(t *testing.T, path string, r *Registry) *Dir {
 	t.Helper()
-	d, err := OpenDir(path, r, newRunner)
+	d, err := OpenDir(path, r, DirOptions{Load: newRunner})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,12 +396,65 @@ func TestLinks(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for range 2 {
-		if err := l.Close(); err != nil {
+		if err := l.Detach(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if _, ok := reg.Link(l.ID()); !ok {
+		t.Error("a detached link is to stay until it is closed")
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if _, ok := reg.Link(l.ID()); ok || closed != 1 {
 		t.Errorf("closed %d times", closed)
+	}
+}
+
+// TestLinksSurvive pins an attachment, lets it go, and has it made again.
+func TestLinksSurvive(t *testing.T) {
+	path := t.TempDir()
+	reg := registry()
+	d := openDir(t, path, reg)
+	p := program(t, reg, "p")
+	closed := 0
+	attrs := map[string]any{"devname": "eth0", "attach_type": "tcx_ingress"}
+	l := reg.AddLink(LinkInfo{Type: "tcx", ProgID: p.ID(), Attrs: attrs}, func() error { closed++; return nil })
+	if err := d.PinLink("link", l); err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	if err := l.Close(); err != nil || closed != 0 {
+		t.Errorf("a pinned link was detached: %v", err)
+	}
+	again, err := d.OpenLink("link")
+	if err != nil || again != l {
+		t.Errorf("%v, %v", again, err)
+	}
+	again.Close()
+	if err := d.Close(); err != nil || closed != 1 {
+		t.Errorf("%v, detached %d times", err, closed)
+	}
+
+	reg = registry()
+	d, err = OpenDir(path, reg, DirOptions{Load: newRunner, Attach: func(i LinkInfo, p *Program) (*Link, error) {
+		if diff := cmp.Diff(attrs, i.Attrs); diff != "" || i.Type != "tcx" || p.Name() != "p" {
+			t.Errorf("%+v: %s", i, diff)
+		}
+		return reg.AddLink(i, nil), nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err = d.OpenLink("link"); err != nil || len(reg.Links()) != 1 || len(reg.Programs()) != 1 {
+		t.Fatalf("%v, %v", l, err)
+	}
+	l.Close()
+	if err := d.Unpin("link"); err != nil {
+		t.Fatal(err)
+	}
+	if len(reg.Links()) != 0 || len(reg.Programs()) != 0 {
+		t.Error("unpinned, but still there")
 	}
 }
 
@@ -433,7 +486,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, head, body []byte) {
 		decode(body)
 		dir := t.TempDir()
-		d, err := OpenDir(dir, registry(), newRunner)
+		d, err := OpenDir(dir, registry(), DirOptions{Load: newRunner})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package object
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,11 +8,12 @@ import (
 	bpfmaps "taproom/filter/maps"
 )
 
-// Opened is a pinned object: one of the two. The caller owns the reference and must
+// Opened is a pinned object: one of the three. The caller owns the reference and must
 // Close it.
 type Opened struct {
 	Map     *bpfmaps.Map
 	Program *Program
+	Link    *Link
 }
 
 // Close drops the reference.
@@ -23,6 +23,9 @@ func (o Opened) Close() {
 	}
 	if o.Program != nil {
 		o.Program.Close()
+	}
+	if o.Link != nil {
+		_ = o.Link.Close() // the pin still holds it
 	}
 }
 
@@ -51,27 +54,40 @@ func (d *Dir) Open(name string) (Opened, error) {
 	if m := d.maps[id]; m != nil {
 		return Opened{Map: m.Hold()}, nil
 	}
+	if l := d.links[id]; l != nil {
+		return Opened{Link: l.Hold()}, nil
+	}
 	return Opened{Program: d.progs[id].Hold()}, nil
 }
 
-// OpenMap opens a pinned map; it fails for programs.
+// OpenMap opens a pinned map; it fails for other objects.
 func (d *Dir) OpenMap(name string) (*bpfmaps.Map, error) {
 	o, err := d.Open(name)
 	if err == nil && o.Map == nil {
 		o.Close()
-		return nil, fmt.Errorf("object: %s is a program, not a map", name)
+		return nil, fmt.Errorf("object: %s is no map", name)
 	}
 	return o.Map, err
 }
 
-// OpenProgram opens a pinned program; it fails for maps.
+// OpenProgram opens a pinned program; it fails for other objects.
 func (d *Dir) OpenProgram(name string) (*Program, error) {
 	o, err := d.Open(name)
 	if err == nil && o.Program == nil {
 		o.Close()
-		return nil, fmt.Errorf("object: %s is a map, not a program", name)
+		return nil, fmt.Errorf("object: %s is no program", name)
 	}
 	return o.Program, err
+}
+
+// OpenLink opens a pinned attachment; it fails for other objects.
+func (d *Dir) OpenLink(name string) (*Link, error) {
+	o, err := d.Open(name)
+	if err == nil && o.Link == nil {
+		o.Close()
+		return nil, fmt.Errorf("object: %s is no link", name)
+	}
+	return o.Link, err
 }
 
 // file is an object file that was read.
@@ -83,7 +99,7 @@ type file struct {
 
 // revive makes an object live, with all it refers to that is not live yet. They may
 // refer to each other in circles (a program to the program array that it is in), so
-// they are made in steps: maps, what is in them, programs, program arrays.
+// they are made in steps: maps, what is in them, programs, program arrays, links.
 func (d *Dir) revive(id identity) (err error) {
 	var files []file
 	if err := d.collect(id, map[identity]bool{}, &files); err != nil {
@@ -124,12 +140,19 @@ func (d *Dir) revive(id identity) (err error) {
 			}
 		}
 	}
+	for _, f := range files {
+		if f.h.Link != nil {
+			if err := d.reviveLink(f); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
 // collect reads an object's file and those of all it refers to.
 func (d *Dir) collect(id identity, seen map[identity]bool, files *[]file) error {
-	if seen[id] || d.maps[id] != nil || d.progs[id] != nil {
+	if seen[id] || d.maps[id] != nil || d.progs[id] != nil || d.links[id] != nil {
 		return nil
 	}
 	seen[id] = true
@@ -137,7 +160,7 @@ func (d *Dir) collect(id identity, seen map[identity]bool, files *[]file) error 
 	if err != nil {
 		return err
 	}
-	if h.Map == nil && h.Prog == nil {
+	if h.Map == nil && h.Prog == nil && h.Link == nil {
 		return fmt.Errorf("%w: object of kind %q", ErrFormat, h.Kind)
 	}
 	*files = append(*files, file{id, h, body})
@@ -187,7 +210,7 @@ func (d *Dir) putMaps(f file) error {
 
 func (d *Dir) reviveProgram(f file) error {
 	if d.load == nil {
-		return errors.New("no loader for programs")
+		return errNoLoader
 	}
 	h := f.h.Prog
 	ms := make([]*bpfmaps.Map, len(h.Maps))
