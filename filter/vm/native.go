@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"errors"
 	"fmt"
 
 	"taproom/filter/verifier"
@@ -22,6 +23,9 @@ func (p *Prog) compile(proof *verifier.Result) error {
 	}
 	p.use = useOfCtx(p.code, facts, p.kind)
 	out, err := compileNative(src)
+	if errors.Is(err, jit.ErrTooLarge) {
+		return nil // interpreted, then
+	}
 	if err != nil {
 		return err
 	}
@@ -128,7 +132,7 @@ func (r *Run) nativeTailCall(sub bool) (v uint64, done bool, err error) {
 func (r *Run) invokeNative(fn uint64) (uint64, error) {
 	st := r.st
 	sp, resume := st.SP, st.Resume
-	st.PushNative(r.cur.native.returned)
+	st.SetReturn(r.cur.native.returned)
 	st.Resume = fn
 	v, err := r.enter(jit.ExitReturned)
 	st.SP, st.Resume = sp, resume

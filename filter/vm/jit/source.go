@@ -1,9 +1,15 @@
 package jit
 
 import (
+	"errors"
+
 	"taproom/filter/maps"
 	"taproom/filter/vm/code"
 )
+
+// ErrTooLarge is returned for a program whose code would not fit the distances that the
+// machine's jumps span.
+var ErrTooLarge = errors.New("jit: program is too large to compile")
 
 // Source is what a compiler is given.
 type Source struct {

@@ -17,7 +17,7 @@ const (
 // The offsets of its fields are part of the code that the compilers emit; see the
 // Off constants.
 type State struct {
-	Regs   [16]uint64 // R0 to R10; the rest lets the interpreter index with a mask
+	Regs   [16]uint64 // R0 to R10, the link register; 16 lets the interpreter index with a mask
 	Exit   uint64     // why native code returned: Done or an exit code
 	Resume uint64     // where to go on after an exit
 	SP     uint64     // native stack pointer at an exit
@@ -41,6 +41,7 @@ type State struct {
 // Offsets of State's fields.
 const (
 	OffRegs      = int32(unsafe.Offsetof(State{}.Regs))
+	OffLink      = OffRegs + 8*11 // return address register, on machines that have one
 	OffExit      = int32(unsafe.Offsetof(State{}.Exit))
 	OffResume    = int32(unsafe.Offsetof(State{}.Resume))
 	OffSP        = int32(unsafe.Offsetof(State{}.SP))
@@ -84,10 +85,4 @@ func (s *State) StackTop() uint64 {
 // NativeTop is the native stack pointer at the start of a run, 16-byte aligned.
 func (s *State) NativeTop() uint64 {
 	return (uint64(uintptr(unsafe.Pointer(&s.Native))) + uint64(len(s.Native))) &^ 15
-}
-
-// PushNative pushes a return address onto the native stack.
-func (s *State) PushNative(pc uint64) {
-	s.SP -= 8
-	*(*uint64)(unsafe.Add(unsafe.Pointer(s), s.SP-uint64(uintptr(unsafe.Pointer(s))))) = pc
 }

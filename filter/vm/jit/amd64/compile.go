@@ -1,17 +1,12 @@
 package amd64
 
 import (
-	"errors"
-
 	"taproom/filter/maps"
 	"taproom/filter/vm/code"
 	"taproom/filter/vm/jit"
 
 	"golang.org/x/sys/cpu"
 )
-
-// ErrTooLarge is returned for a program whose code would not fit 32-bit distances.
-var ErrTooLarge = errors.New("amd64: program is too large to compile")
 
 // maxInsns bounds the decoded length: at most some 100 bytes each.
 const maxInsns = 1 << 20
@@ -51,7 +46,7 @@ type compiler struct {
 // Compile compiles a program. It must have been verified.
 func Compile(s jit.Source) (*jit.Output, error) {
 	if len(s.Code.Insns) > maxInsns {
-		return nil, ErrTooLarge
+		return nil, jit.ErrTooLarge
 	}
 	c := &compiler{Source: s, bmi2: cpu.X86.HasBMI2}
 	c.insn = make([]label, len(s.Code.Insns))
@@ -64,7 +59,7 @@ func Compile(s jit.Source) (*jit.Output, error) {
 	}
 	for pass := 0; ; pass++ {
 		if pass == maxPasses {
-			return nil, ErrTooLarge
+			return nil, jit.ErrTooLarge
 		}
 		c.reset()
 		c.emit()
