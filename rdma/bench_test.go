@@ -29,7 +29,7 @@ func benchPair(b *testing.B, op rdma.WROpcode, mtu roce.MTU, size, depth int) {
 	wrs := make([]rdma.SendWR, depth)
 	rcv := make([]rdma.RecvWR, depth)
 	for i := range wrs {
-		wrs[i] = rdma.SendWR{ID: uint64(i), Opcode: op, SGList: []rdma.SGE{x.mr.SGE(0, size)}, RemoteAddr: y.mr.Addr(), RKey: y.mr.RKey()}
+		wrs[i] = rdma.SendWR{ID: uint64(i), Opcode: op, SGList: []rdma.SGE{x.mr.SGE(0, size)}, RemoteAddr: (y.mr.Addr() + 7) &^ 7, RKey: y.mr.RKey()}
 		rcv[i] = rdma.RecvWR{ID: uint64(i), SGList: []rdma.SGE{y.mr.SGE(0, size)}}
 	}
 	wrs[depth-1].Flags = rdma.Signaled
@@ -106,5 +106,12 @@ func BenchmarkLoss(b *testing.B) {
 			b.ReportMetric(float64(c.Timeouts), "timeouts")
 			b.ReportMetric(float64(c.Probes), "probes")
 		})
+	}
+}
+
+// BenchmarkOne: messages posted one at a time, each waited for.
+func BenchmarkOne(b *testing.B) {
+	for _, op := range []rdma.WROpcode{rdma.WRWrite, rdma.WRRead, rdma.WRFetchAdd} {
+		b.Run(op.String(), func(b *testing.B) { benchPair(b, op, roce.MTU1024, 8, 1) })
 	}
 }

@@ -190,4 +190,10 @@ func (d *Device) id() uint32 {
 	return d.nextID
 }
 
-func randomKey() uint32 { return rand.Uint32N(255) + 1 }
+// newKey is the lower part of a new key.
+func (d *Device) newKey() uint32 {
+	if d.opts.NewKey != nil {
+		return uint32(d.opts.NewKey())
+	}
+	return rand.Uint32N(256)
+}

@@ -82,6 +82,9 @@ type Options struct {
 	TraceDepth int
 	// FirstIPID is the IPv4 identification a queue pair starts with.
 	FirstIPID uint16
+	// NewKey makes the lower eight bits of keys; nil for random ones, so that a
+	// key that has gone is not soon one of another object.
+	NewKey func() uint8
 	// MaxRun is the most packets of one super-frame; 0 for what the port takes,
 	// 1 for none.
 	MaxRun int

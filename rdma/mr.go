@@ -80,7 +80,7 @@ func (mr *MR) enter(verb string, r *region) error {
 		return fail(verb, syscall.ENOMEM, "device %s has %d memory regions already", d.name, d.mrs)
 	}
 	mr.index = d.keys.put(func(i int) *region {
-		r.key = uint32(i)<<8 | randomKey()
+		r.key = uint32(i)<<8 | d.newKey()
 		return r
 	})
 	if mr.index < 0 {

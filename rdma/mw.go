@@ -44,7 +44,7 @@ func (pd *PD) AllocMW(t MWType) (*MW, error) {
 		return nil, fail(verb, syscall.ENOMEM, "device %s has %d memory windows already", d.name, d.mws)
 	}
 	mw := &MW{pd: pd, typ: t}
-	mw.index = d.keys.put(func(i int) *region { return &region{key: uint32(i)<<8 | randomKey(), pd: pd, mw: mw} })
+	mw.index = d.keys.put(func(i int) *region { return &region{key: uint32(i)<<8 | d.newKey(), pd: pd, mw: mw} })
 	if mw.index < 0 {
 		return nil, fail(verb, syscall.ENOMEM, "device %s has no key left", d.name)
 	}

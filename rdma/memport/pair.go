@@ -43,6 +43,7 @@ type Port struct {
 	recv atomic.Pointer[rdma.Receiver]
 	up   atomic.Bool
 	mtu  atomic.Int64
+	addr atomic.Pointer[[]netip.Addr]
 
 	mu     sync.Mutex // guards what follows
 	rng    *rand.Rand // of what this end sends
@@ -75,6 +76,7 @@ func newPort(n int, c *Config) *Port {
 	p := &Port{n: n, cfg: c, rng: rand.New(rand.NewPCG(c.Seed, uint64(n))), groups: make(map[netip.Addr]int)}
 	p.up.Store(true)
 	p.mtu.Store(int64(c.MTU))
+	p.addr.Store(&c.Addrs[n])
 	return p
 }
 
@@ -91,7 +93,7 @@ func (p *Port) Clock() rdma.Clock { return p.cfg.Clock }
 func (p *Port) Info() rdma.PortInfo {
 	return rdma.PortInfo{
 		MTU: int(p.mtu.Load()), Up: p.up.Load(), MaxRun: p.cfg.MaxRun,
-		MAC: [6]byte{2, 0, 0, 0, 9, byte(p.n + 1)}, Addrs: p.cfg.Addrs[p.n],
+		MAC: [6]byte{2, 0, 0, 0, 9, byte(p.n + 1)}, Addrs: *p.addr.Load(),
 	}
 }
 
@@ -100,6 +102,9 @@ func (p *Port) SetUp(up bool) { p.up.Store(up); p.changed() }
 
 // SetMTU changes the MTU of this end.
 func (p *Port) SetMTU(n int) { p.mtu.Store(int64(n)); p.changed() }
+
+// SetAddrs changes the addresses of this end.
+func (p *Port) SetAddrs(a ...netip.Addr) { p.addr.Store(&a); p.changed() }
 
 func (p *Port) changed() {
 	if r := p.recv.Load(); r != nil {
