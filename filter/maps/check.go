@@ -118,7 +118,7 @@ func ofMapsRule(s *Spec) (syscall.Errno, string) {
 		return syscall.EINVAL, "no inner map"
 	case in.Type.OfMaps():
 		return syscall.EINVAL, "inner map is a map of maps"
-	case in.Type == ProgArray || in.Type == PerfEventArray || in.Type == CGroupArray:
+	case in.Type == ProgArray:
 		return ENOTSUPP, "inner map type " + in.Type.String()
 	}
 	return 0, ""

@@ -169,14 +169,15 @@ func (o *ofMaps) drop() {
 // accepts reports whether a map may be put into a map whose pattern is p
 // (bpf_map_meta_equal).
 func (p *Spec) accepts(s *Spec) bool {
-	if p.Type != s.Type || p.KeySize != s.KeySize || p.ValueSize != s.ValueSize || p.Flags != s.Flags ||
+	const own = RdOnly | WrOnly // of who opened the map
+	if p.Type != s.Type || p.KeySize != s.KeySize || p.ValueSize != s.ValueSize || p.Flags&^own != s.Flags&^own ||
 		p.SpinLock != s.SpinLock || p.Timer != s.Timer {
 		return false
 	}
 	switch p.Type {
 	case Array:
 		return p.Flags&InnerMap != 0 || p.MaxEntries == s.MaxEntries
-	case PerCPUArray, RingBuf:
+	case XSKMap:
 		return p.MaxEntries == s.MaxEntries
 	}
 	return true
