@@ -18,15 +18,10 @@ func TestKernelInner(t *testing.T) {
 		{Type: Array, KeySize: 4, ValueSize: 8, MaxEntries: 4},
 		{Type: Array, KeySize: 4, ValueSize: 8, MaxEntries: 4, Flags: InnerMap},
 		{Type: PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 4},
-		{Type: LRUHash, KeySize: 4, ValueSize: 8, MaxEntries: 4},
-		{Type: LPMTrie, KeySize: 8, ValueSize: 8, MaxEntries: 4, Flags: NoPrealloc},
-		{Type: Queue, ValueSize: 8, MaxEntries: 4},
 		{Type: RingBuf, MaxEntries: 4096},
 		{Type: ProgArray, KeySize: 4, ValueSize: 4, MaxEntries: 4},
 		{Type: PerfEventArray, KeySize: 4, ValueSize: 4, MaxEntries: 4},
-		{Type: DevMap, KeySize: 4, ValueSize: 4, MaxEntries: 4},
 		{Type: XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 4},
-		{Type: BloomFilter, ValueSize: 4, MaxEntries: 4},
 	} {
 		pattern, e := kernelCreate(&in, 0)
 		if e != 0 {
@@ -34,6 +29,9 @@ func TestKernelInner(t *testing.T) {
 		}
 		defer pattern.close()
 		for _, typ := range []Type{ArrayOfMaps, HashOfMaps} {
+			if typ == HashOfMaps && in.Type != Hash {
+				continue
+			}
 			s := Spec{Type: typ, KeySize: 4, ValueSize: 4, MaxEntries: 2}
 			outer, e := kernelCreate(&s, pattern)
 			s.Inner = &in
@@ -55,7 +53,7 @@ func TestKernelInner(t *testing.T) {
 func compareInner(t *testing.T, outer kernelMap, m *Map, in Spec) (n int) {
 	for _, change := range []func(*Spec){
 		func(*Spec) {}, func(s *Spec) { s.MaxEntries *= 2 }, func(s *Spec) { s.Flags ^= RdOnly },
-		func(s *Spec) { s.Flags ^= ZeroSeed }, func(s *Spec) { s.ValueSize *= 2 },
+		func(s *Spec) { s.ValueSize *= 2 },
 	} {
 		s := in
 		change(&s)
