@@ -320,7 +320,7 @@ func flowHash(src, dst netip.Addr) uint32 {
 		h = (h ^ v) * 0xff51afd7ed558ccd
 		h ^= h >> 32
 	}
-	return uint32(h)
+	return packet.Mix(h)
 }
 
 var (

@@ -51,7 +51,6 @@ type neighbor struct {
 	state atomic.Uint32
 	used  atomic.Bool // since the state last changed
 
-	router  bool
 	pending []*packet.Packet
 	tries   int
 	timer   Timer

@@ -40,5 +40,16 @@ func (p *Packet) flowHash() uint32 {
 			mix(uint64(binary.LittleEndian.Uint32(b[t.Offset:])))
 		}
 	}
-	return uint32(h ^ h>>32)
+	return Mix(h)
+}
+
+// Mix makes a hash whose every bit depends on every bit of v (the finaliser of
+// MurmurHash3).
+func Mix(v uint64) uint32 {
+	v ^= v >> 33
+	v *= 0xff51afd7ed558ccd
+	v ^= v >> 33
+	v *= 0xc4ceb9fe1a85ec53
+	v ^= v >> 33
+	return uint32(v)
 }
