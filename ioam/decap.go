@@ -48,6 +48,9 @@ func (a *arrival) decapsulate(at int) hook.Verdict {
 	}
 	p.SetL3(0)
 	p.ClearL4()
+	if t, ok := packet.ParseTransport(b); ok {
+		p.SetL4(t.Offset)
+	}
 	p.ClearMAC()
 	a.n.counters.add(Decapsulated)
 	if b[6] != packet.ProtoHopByHop {

@@ -12,7 +12,7 @@ import (
 	"taproom/integration/room"
 	"taproom/ioam"
 	"taproom/stack"
-	"taproom/tap/taptest"
+	"taproom/stack/wire"
 )
 
 // farm is two kernels with two taproom routers between them:
@@ -51,7 +51,8 @@ func newFarm(t testing.TB, mtu int, c1, c2 ioam.Config) *farm {
 	_, err = f.b.Join(f.n2, "b", "fd02::1/64")
 	check(err)
 	macs := [2]net.HardwareAddr{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}
-	p1, p2 := taptest.Pipe(taptest.Options{Name: "mid", MTU: mtu, Addrs: macs, Now: func() int64 { return time.Now().UnixNano() }})
+	p1, p2, err := wire.New(wire.Config{Name: "mid", MTU: mtu})
+	check(err)
 	_, err = f.n1.AddInterface(p1, stack.InterfaceConfig{Addr: macs[0], Addresses: []netip.Prefix{netip.MustParsePrefix("fd12::1/64")}})
 	check(err)
 	_, err = f.n2.AddInterface(p2, stack.InterfaceConfig{Addr: macs[1], Addresses: []netip.Prefix{netip.MustParsePrefix("fd12::2/64")}})
