@@ -23,9 +23,6 @@ type generator struct {
 	// calls are the places of calls whose target is appended at the end.
 	calls []int
 	depth int
-	// opaque hides all constants from a verifier, by a detour over memory that it does
-	// not follow; the program computes the same.
-	opaque bool
 }
 
 const (
@@ -40,10 +37,6 @@ func (g *generator) emit(op, dst, src uint8, off int16, imm int32) {
 func (g *generator) wide(dst uint8, v uint64) {
 	g.emit(0x18, dst, 0, 0, int32(uint32(v)))
 	g.out = append(g.out, ebpf.Insn{Imm: int32(uint32(v >> 32))})
-	if g.opaque {
-		g.emit(0x7b, 10, dst, -genStack-8, 0)
-		g.emit(0xdb, 10, dst, -genStack-8, 0x41) // fetch or
-	}
 }
 
 // value is a random number that likes edges.
@@ -242,10 +235,8 @@ func (g *generator) setup(from uint8) {
 	}
 }
 
-func generate(seed uint64) []ebpf.Insn { return generateAs(seed, false) }
-
-func generateAs(seed uint64, opaque bool) []ebpf.Insn {
-	g := &generator{r: rand.New(rand.NewPCG(seed, 7)), opaque: opaque}
+func generate(seed uint64) []ebpf.Insn {
+	g := &generator{r: rand.New(rand.NewPCG(seed, 7))}
 	// if data + 60 > data_end: return 0
 	g.emit(0x61, 8, 1, 76, 0)
 	g.emit(0x61, 2, 1, 80, 0)
@@ -291,7 +282,7 @@ func TestRandomPrograms(t *testing.T) {
 	seed := uint64(setting("TAPROOM_RANDOM_SEED", 1))
 	limit := time.Duration(setting("TAPROOM_RANDOM_SECONDS", 2)) * time.Second
 	kernelSide := os.Getuid() == 0
-	runs, kernels, refused, contradicted := 0, 0, 0, 0
+	runs, kernels, refused := 0, 0, 0
 	for begin := time.Now(); time.Since(begin) < limit; seed++ {
 		insns := generate(seed)
 		in := make([]byte, 64)
@@ -333,23 +324,9 @@ func TestRandomPrograms(t *testing.T) {
 		ret, out := k.run(t, in)
 		k.close()
 		kernels++
-		if ret != first.Return {
-			// Linux 6.18 now and then removes a branch that is taken (seed 5034712: after a
-			// sign-extending load of a spilled constant). If it answers otherwise once its
-			// verifier knows less, the mistake is its own.
-			if k, err := loadKernel(ebpf.SchedCLS, generateAs(seed, true)); err == nil {
-				again, after := k.run(t, in)
-				k.close()
-				if again != ret {
-					contradicted++
-					ret, out = again, after
-				}
-			}
-		}
 		if ret != first.Return || !bytes.Equal(out, first.Data) {
 			t.Errorf("seed %d: interpreter %#x, kernel %#x\n%x\n%x", seed, first.Return, ret, first.Data, out)
 		}
 	}
-	t.Logf("%d programs, %d of them also in the kernel, which refused %d and contradicted itself on %d",
-		runs, kernels, refused, contradicted)
+	t.Logf("%d programs, %d of them also in the kernel, which refused %d", runs, kernels, refused)
 }
