@@ -87,6 +87,8 @@ func (a *app) exec(c *cobra.Command, room string, cmd lab.Command) error {
 	std.Signals = signals
 	if cmd.TTY {
 		cmd.Env = append(cmd.Env, "TERM="+os.Getenv("TERM"))
+	}
+	if cmd.TTY && isTerminal(os.Stdin) {
 		sizes, restore, err := rawTerminal(&cmd.Size)
 		if err != nil {
 			return err

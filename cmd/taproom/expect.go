@@ -40,8 +40,8 @@ func init() {
 			Use:     "test FILE...",
 			GroupID: groupLab,
 			Short:   "Bring labs up, check their expectations, take them down",
-			Long: `Bring each lab up, check the expectations of its file in order, and take it down.
-The exit status is 1 if any of them is not met: a lab file is a test.`,
+			Long: `Bring each lab up, check the expectations of its file in order, and take it
+down. The exit status is 1 if any is not met: a lab file is a test.`,
 			Example: "  taproom test examples/*.yaml",
 			Args:    cobra.MinimumNArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {

@@ -145,6 +145,14 @@ func (s *Shim) Wire() (toDevice, fromDevice Stats, ok bool) {
 	return p.near.Sent(), p.far.Sent(), true
 }
 
+// Queue is what waits for the line to the device, see End.Queue.
+func (s *Shim) Queue() Depth {
+	if p := s.wire.Load(); p != nil {
+		return p.near.Queue()
+	}
+	return Depth{}
+}
+
 // Observe lets f see all frames, see End.Observe. Frames to the device are
 // seen before the wire, those from it behind.
 func (s *Shim) Observe(f func(out bool, batch []*packet.Packet)) (cancel func()) {

@@ -111,6 +111,10 @@ func (a *addresser) pool(f int) netip.Prefix {
 	return a.lab.Addressing.V6
 }
 
+// maxSubnets bounds the search where a prefix of the file covers most of a
+// large pool.
+const maxSubnets = 1 << 18
+
 // subnet is the next free one of a pool, or the link's own.
 func (a *addresser) subnet(k *spec.Link, f int) (netip.Prefix, error) {
 	for _, s := range k.Subnets {
@@ -122,7 +126,7 @@ func (a *addresser) subnet(k *spec.Link, f int) (netip.Prefix, error) {
 next:
 	for {
 		p, ok := nth(pool, a.bits[f], a.next[f])
-		if !ok {
+		if !ok || a.next[f] > maxSubnets {
 			return p, fmt.Errorf("link %s: no /%d left in %v", k.Name, a.bits[f], pool)
 		}
 		a.next[f]++
