@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 
@@ -24,6 +25,7 @@ type room struct {
 	mu        sync.Mutex
 	programs  map[string]*program
 	processes map[*Process]struct{}
+	parts     map[string]io.Closer // of subsystems, by kind
 	closed    bool
 }
 
@@ -85,6 +87,7 @@ func (l *Lab) removeRoom(name string) error {
 		return nil
 	}
 	m.killAll()
+	m.closeParts()
 	if m.node != nil {
 		m.node.Close()
 		return nil
