@@ -2,9 +2,13 @@ package verifier
 
 import (
 	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
 
 	"taproom/filter/ebpf"
 	"taproom/filter/helper"
+	"taproom/filter/maps"
 )
 
 // generator writes random programs that are nearly right: it has a rough idea of
@@ -585,6 +589,14 @@ func (g *generator) action() {
 	}
 }
 
+// testMaps are the maps of generated programs; see generate.
+var testMaps = []maps.Spec{
+	{Type: maps.Array, KeySize: 4, ValueSize: 16, MaxEntries: 4},
+	{Type: maps.Hash, KeySize: 4, ValueSize: 16, MaxEntries: 16},
+	{Type: maps.RingBuf, MaxEntries: 4096},
+	{Type: maps.ProgArray, KeySize: 4, ValueSize: 4, MaxEntries: 2},
+}
+
 // generate makes a program for maps: 0 array (4, 16, 4), 1 hash (4, 16, 16),
 // 2 ring buffer, 3 program array.
 func generate(rng *rand.Rand, typ ebpf.ProgType) []ebpf.Insn {
@@ -674,4 +686,26 @@ func mutate(rng *rand.Rand, insns []ebpf.Insn) {
 			in.Imm = int32(rng.Uint32() >> rng.IntN(32))
 		}
 	}
+}
+
+// setting reads a number from the environment: long runs are asked for there.
+func setting(name string, def uint64) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv(name), 10, 64); err == nil {
+		return n
+	}
+	return def
+}
+
+// liveMaps makes maps.
+func liveMaps(t testing.TB, specs []maps.Spec) []*maps.Map {
+	var all []*maps.Map
+	for _, s := range specs {
+		m, err := maps.New(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { m.Close() })
+		all = append(all, m)
+	}
+	return all
 }

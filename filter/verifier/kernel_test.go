@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,14 +38,6 @@ type loadAttr struct {
 func bpf(cmd int, attr unsafe.Pointer, size uintptr) (int, unix.Errno) {
 	fd, _, e := unix.Syscall(unix.SYS_BPF, uintptr(cmd), uintptr(attr), size)
 	return int(fd), e
-}
-
-// testMaps are the maps of generated programs; see generate.
-var testMaps = []maps.Spec{
-	{Type: maps.Array, KeySize: 4, ValueSize: 16, MaxEntries: 4},
-	{Type: maps.Hash, KeySize: 4, ValueSize: 16, MaxEntries: 16},
-	{Type: maps.RingBuf, MaxEntries: 4096},
-	{Type: maps.ProgArray, KeySize: 4, ValueSize: 4, MaxEntries: 2},
 }
 
 func newKernel(t testing.TB, specs []maps.Spec) *kernel {
@@ -112,26 +103,6 @@ func (k *kernel) load(typ ebpf.ProgType, insns []ebpf.Insn, logLevel uint32) (bo
 		text = fmt.Appendf(text, "errno %d", e)
 	}
 	return e == 0, string(text)
-}
-
-func liveMaps(t testing.TB, specs []maps.Spec) []*maps.Map {
-	var all []*maps.Map
-	for _, s := range specs {
-		m, err := maps.New(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { m.Close() })
-		all = append(all, m)
-	}
-	return all
-}
-
-func setting(name string, def uint64) uint64 {
-	if n, err := strconv.ParseUint(os.Getenv(name), 10, 64); err == nil {
-		return n
-	}
-	return def
 }
 
 // TestKernelAgrees compares verdicts on random programs with the running

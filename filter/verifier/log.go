@@ -184,7 +184,11 @@ func (v *verifier) describeReg(r *reg) string {
 		}
 		d := r.num.String()
 		if r.id != 0 {
-			d = strings.TrimSuffix(fmt.Sprintf("id=%d%+d,%s", r.id, r.delta, d), ",")
+			id := fmt.Sprintf("id=%d", r.id)
+			if r.delta != 0 {
+				id += fmt.Sprintf("%+d", r.delta)
+			}
+			d = strings.TrimSuffix(id+","+d, ",")
 		}
 		return s + "scalar(" + d + ")"
 	}

@@ -1,0 +1,9 @@
+package verifier
+
+// For tests that need the machine, which imports this package.
+var (
+	Generate = generate
+	Mutate   = mutate
+	TestMaps = testMaps
+	Setting  = setting
+)
