@@ -136,7 +136,14 @@ func (q *QP) sendReadResponse(a *answer, now int64) bool {
 	s := q.seed(b, ext)
 	if n > 0 {
 		hdr := roce.BTHLen + ext
-		s = m.copyOut(b[hdr:hdr+int(n)], a.va, s)
+		var ok bool
+		if s, ok = m.copyOut(b[hdr:hdr+int(n)], a.va, s); !ok {
+			psn := a.psn
+			q.out.abandon(len(b))
+			q.resp.clear()
+			q.refuse(&refuseFault, psn)
+			return false
+		}
 	}
 	q.end(b, s, now)
 	q.cong.sent(len(b), now)

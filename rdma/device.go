@@ -37,8 +37,12 @@ type Device struct {
 	mrs    int
 	closed bool
 	dead   Counters // of queue pairs that are gone
-	mcastQ map[netip.Addr]*mcastGroup
 	events eventQueue
+
+	// mcastMu guards the groups. It is its own because a port may call Changed,
+	// which takes mu, while it joins one.
+	mcastMu sync.Mutex
+	mcastQ  map[netip.Addr]*mcastGroup
 
 	mcast  atomic.Pointer[map[netip.Addr][]*QP] // snapshot of mcastQ for the data path
 	unseen deviceCounters
@@ -70,6 +74,7 @@ func OpenDevice(port Port, o Options) (*Device, error) {
 	if err := port.Open(d); err != nil {
 		return nil, fail("open_device", syscall.ENODEV, "%s: %v", d.name, err)
 	}
+	d.refresh() // what changed before the port knew us
 	return d, nil
 }
 

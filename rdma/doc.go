@@ -23,7 +23,8 @@
 //
 // Objects end in the reverse order of their making; an object that others still
 // use says EBUSY. The memory of a region is the caller's, and must stay what it
-// is until Dereg.
+// is until Dereg; where it may go away under us, MRInit.Guard makes a fault an
+// error of the work request.
 //
 // # Errors
 //

@@ -25,10 +25,15 @@ func (q *QP) AttachMcast(gid GID) error {
 		return invalid(verb, "qp %#x is %v, not UD", q.num, q.typ)
 	}
 	d := q.dev
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.mcastMu.Lock()
+	defer d.mcastMu.Unlock()
 	g := d.mcastQ[group]
+	q.mu.Lock()
+	dead := q.dead // Destroy takes it out of its groups afterwards
+	q.mu.Unlock()
 	switch {
+	case dead:
+		return invalid(verb, "qp %#x is gone", q.num)
 	case g == nil && len(d.mcastQ) >= d.limits.MaxMcastGroups:
 		return fail(verb, syscall.ENOMEM, "device %s is in %d groups already", d.name, len(d.mcastQ))
 	case g != nil && slices.Contains(g.qps, q):
@@ -51,8 +56,8 @@ func (q *QP) AttachMcast(gid GID) error {
 func (q *QP) DetachMcast(gid GID) error {
 	group, _ := multicastAddr(gid)
 	d := q.dev
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.mcastMu.Lock()
+	defer d.mcastMu.Unlock()
 	if !d.detachLocked(q, group) {
 		return invalid("detach_mcast", "qp %#x is not in group %v", q.num, group)
 	}
@@ -76,8 +81,10 @@ func (d *Device) detachLocked(q *QP, group netip.Addr) bool {
 	return true
 }
 
-// leaveAllLocked takes a queue pair that is destroyed out of its groups.
-func (d *Device) leaveAllLocked(q *QP) {
+// leaveAll takes a queue pair that is destroyed out of its groups.
+func (d *Device) leaveAll(q *QP) {
+	d.mcastMu.Lock()
+	defer d.mcastMu.Unlock()
 	for group := range d.mcastQ {
 		d.detachLocked(q, group)
 	}

@@ -126,7 +126,7 @@ func (q *QP) applyLocked(a *QPAttr, mask AttrMask) {
 	set(AttrDestQPN, func() { to.DestQPN = a.DestQPN })
 	set(AttrAccess, func() { to.Access = a.Access })
 	set(AttrAV, func() { to.AH = a.AH })
-	set(AttrPKeyIndex, func() { to.PKeyIndex = a.PKeyIndex; q.pkey = q.dev.pkeys[a.PKeyIndex] })
+	set(AttrPKeyIndex, func() { to.PKeyIndex = a.PKeyIndex; q.pkey, q.out.flowEp = q.dev.pkeys[a.PKeyIndex], nil })
 	set(AttrMaxRdAtomic, func() { to.MaxRdAtomic = a.MaxRdAtomic })
 	set(AttrMaxDestRdAtomic, func() { to.MaxDestRdAtomic = a.MaxDestRdAtomic; q.resp.size(int(a.MaxDestRdAtomic)) })
 	set(AttrMinRNRTimer, func() { to.MinRNRTimer = a.MinRNRTimer })

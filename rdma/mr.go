@@ -28,6 +28,10 @@ type MRInit struct {
 	// otherwise that is the address of Buf in this process, or 0 with ZeroBased.
 	IOVA    uint64
 	HasIOVA bool
+	// Guard says that touching Buf may fault, because it is memory that somebody
+	// else can take away. A fault is then an error of the work request that met
+	// it, and not the end of the program.
+	Guard bool
 	// Sync makes memory persistent, for FLUSH (an msync, for example). A region
 	// with FlushPersistent needs it.
 	Sync func([]byte) error
@@ -58,7 +62,7 @@ func (mr *MR) describe(verb string, pd *PD, in MRInit) (*region, error) {
 	if in.Access&FlushPersistent != 0 && in.Sync == nil && mr.sync == nil {
 		return nil, fail(verb, syscall.EOPNOTSUPP, "flush_persistent without a Sync function")
 	}
-	r := &region{pd: pd, va: uint64(uintptr(unsafe.Pointer(&in.Buf[0]))), n: uint64(len(in.Buf)), access: in.Access, valid: true, buf: in.Buf, mr: mr}
+	r := &region{pd: pd, va: uint64(uintptr(unsafe.Pointer(&in.Buf[0]))), n: uint64(len(in.Buf)), access: in.Access, valid: true, buf: in.Buf, mr: mr, guard: in.Guard}
 	if in.Access&ZeroBased != 0 {
 		r.va = 0
 	}
@@ -171,7 +175,7 @@ func (mr *MR) Rereg(pd *PD, in MRInit) error {
 		pd = old.pd
 	}
 	if in.Buf == nil {
-		in.Buf, in.IOVA, in.HasIOVA = old.buf, old.va, true
+		in.Buf, in.IOVA, in.HasIOVA, in.Guard = old.buf, old.va, true, old.guard
 	}
 	r, err := mr.describe(verb, pd, in)
 	if err != nil {

@@ -100,10 +100,10 @@ func (q *QP) inlineLocked(w *sendWQE, wr *SendWR, data []byte) error {
 		if r == nil {
 			return invalid(verb, "qp %#x: inline from %#x+%d: lkey %#x does not hold", q.num, s.Addr, s.Length, s.LKey)
 		}
-		for off := uint64(0); off < uint64(s.Length); {
-			k := copy(data[n:], r.at(s.Addr+off, uint64(s.Length)-off))
-			n, off = n+k, off+uint64(k)
+		if _, ok := r.copyOut(data[n:n+int(s.Length)], s.Addr, 0); !ok {
+			return fail(verb, syscall.EFAULT, "qp %#x: inline from %#x+%d: the memory is gone", q.num, s.Addr, s.Length)
 		}
+		n += int(s.Length)
 	}
 	w.data = data[:n]
 	w.length = uint32(n)

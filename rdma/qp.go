@@ -185,8 +185,8 @@ func (q *QP) Destroy() error {
 	d.timers.remove(q)
 	q.sendCQ.drop(q.num)
 	q.recvCQ.drop(q.num)
+	d.leaveAll(q)
 	d.mu.Lock()
-	d.leaveAllLocked(q)
 	d.dead.add(&count)
 	q.sendCQ.uses--
 	q.recvCQ.uses--

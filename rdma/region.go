@@ -19,6 +19,7 @@ type region struct {
 	buf    []byte   // the memory, or
 	pages  [][]byte // its pages, each 1<<shift long
 	shift  uint
+	guard  bool   // touching the memory may fault
 	first  uint64 // offset of va in the first page
 	mr     *MR    // whose memory it is
 	mw     *MW    // the window, nil for a region proper
@@ -43,22 +44,38 @@ func (r *region) at(va, n uint64) []byte {
 	return p[in:min(in+n, uint64(len(p)))]
 }
 
-// copyIn writes b to memory from va on.
-func (r *region) copyIn(va uint64, b []byte) {
+// copyIn writes b to memory from va on; false if that faulted.
+func (r *region) copyIn(va uint64, b []byte) bool {
 	for len(b) > 0 {
-		n := copy(r.at(va, uint64(len(b))), b)
-		b, va = b[n:], va+uint64(n)
+		m := r.at(va, uint64(len(b)))
+		if r.guard {
+			if !guardedCopy(m, b[:len(m)]) {
+				return false
+			}
+		} else {
+			copy(m, b)
+		}
+		b, va = b[len(m):], va+uint64(len(m))
 	}
+	return true
 }
 
-// copyOut reads memory from va on into dst and adds it to the ICRC.
-func (r *region) copyOut(dst []byte, va uint64, s roce.Sum) roce.Sum {
+// copyOut reads memory from va on into dst and adds it to the ICRC; false if
+// that faulted.
+func (r *region) copyOut(dst []byte, va uint64, s roce.Sum) (roce.Sum, bool) {
 	for len(dst) > 0 {
 		m := r.at(va, uint64(len(dst)))
-		s = s.Copy(dst, m)
+		if r.guard {
+			if !guardedCopy(dst, m) {
+				return s, false
+			}
+			s = s.Add(dst[:len(m)])
+		} else {
+			s = s.Copy(dst, m)
+		}
 		dst, va = dst[len(m):], va+uint64(len(m))
 	}
-	return s
+	return s, true
 }
 
 // word returns an aligned 8-byte word of the memory for atomic access, or nil

@@ -293,7 +293,10 @@ func (q *QP) gather(w *sendWQE, off uint64, dst []byte, s roce.Sum) (roce.Sum, b
 		if m == nil {
 			return s, false
 		}
-		s = m.copyOut(dst[:n], g.Addr+off, s)
+		var ok bool
+		if s, ok = m.copyOut(dst[:n], g.Addr+off, s); !ok {
+			return s, false
+		}
 		if dst = dst[n:]; len(dst) == 0 {
 			return s, true
 		}

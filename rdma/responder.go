@@ -66,8 +66,8 @@ func (r *responder) reset() {
 // clear drops the answers that have not gone yet.
 func (r *responder) clear() { r.head = r.tail }
 
-// seqErr, and the other refusals, as pairs of syndrome and the status of the
-// receive that is under way, if one is.
+// refusal is why a request is not carried out: what the peer is told, and what
+// becomes of the receive that is under way, if one is.
 type refusal struct {
 	syndrome roce.Syndrome
 	status   Status
@@ -82,6 +82,7 @@ var (
 	refuseLocal    = refusal{roce.NakRemoteOperation, LocProtErr, CauseLKey, QPFatal}
 	refuseOverflow = refusal{roce.NakRemoteOperation, LocQPOpErr, CauseCQOverflow, QPFatal}
 	refuseInv      = refusal{roce.NakRemoteAccess, RemInvReqErr, CauseInvalidate, QPAccessErr}
+	refuseFault    = refusal{roce.NakRemoteOperation, LocProtErr, CauseFault, QPFatal}
 	refuseSync     = refusal{roce.NakRemoteOperation, LocQPOpErr, CauseNakOperation, QPFatal}
 )
 
@@ -277,7 +278,10 @@ func (q *QP) takeWrite(x *rxPacket, psn roce.PSN) {
 			q.refuse(&refuseAccess, psn)
 			return
 		}
-		m.copyIn(va, x.Payload)
+		if !m.copyIn(va, x.Payload) {
+			q.refuse(&refuseFault, psn)
+			return
+		}
 	}
 	if first {
 		r.op, r.total = roce.OpWrite, left
@@ -318,7 +322,9 @@ func (q *QP) scatter(sges []SGE, off uint64, b []byte) bool {
 		if m == nil {
 			return false
 		}
-		m.copyIn(g.Addr+off, b[:n])
+		if !m.copyIn(g.Addr+off, b[:n]) {
+			return false
+		}
 		b, off = b[n:], 0
 	}
 	return len(b) == 0

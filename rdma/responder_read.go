@@ -80,14 +80,15 @@ func (q *QP) takeAtomic(x *rxPacket, psn roce.PSN) {
 	}
 	var orig uint64
 	add := x.Info().Op == roce.OpFetchAdd
-	if p := m.word(va); p != nil {
+	ok := true
+	if p := m.word(va); p != nil && m.guard {
+		orig, ok = guardedAtomic(p, add, h.SwapAdd(), h.Compare())
+	} else if p != nil {
 		orig = onWord(p, add, h.SwapAdd(), h.Compare())
 	} else {
 		atomics.Lock()
 		var b [roce.AtomicLen]byte
-		for i := range b {
-			b[i] = m.at(va+uint64(i), 1)[0]
-		}
+		_, ok = m.copyOut(b[:], va, 0)
 		orig = getNative(b[:])
 		switch {
 		case add:
@@ -95,8 +96,12 @@ func (q *QP) takeAtomic(x *rxPacket, psn roce.PSN) {
 		case orig == h.Compare():
 			putNative(b[:], h.SwapAdd())
 		}
-		m.copyIn(va, b[:])
+		ok = ok && m.copyIn(va, b[:])
 		atomics.Unlock()
+	}
+	if !ok {
+		q.refuse(&refuseFault, psn)
+		return
 	}
 	if why := q.save(savedOp{op: x.Info().Op, psn: psn, npkts: 1, orig: orig}); why != nil {
 		q.refuse(why, psn)
@@ -132,10 +137,11 @@ func (q *QP) takeAtomicWrite(x *rxPacket, psn roce.PSN) {
 		return
 	}
 	// The payload is stored as it is: eight bytes, whole.
-	if p := m.word(h.VA()); p != nil {
+	if p := m.word(h.VA()); p != nil && !m.guard {
 		atomic.StoreUint64(p, getNative(x.Payload))
-	} else {
-		m.copyIn(h.VA(), x.Payload)
+	} else if !m.copyIn(h.VA(), x.Payload) {
+		q.refuse(&refuseFault, psn)
+		return
 	}
 	q.done(psn, 1)
 	q.answer(answer{kind: ansDone, psn: psn, npkts: 1})

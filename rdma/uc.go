@@ -80,7 +80,10 @@ func (q *QP) takeWriteUC(x *rxPacket, psn roce.PSN, first bool) {
 			q.dropUC() // IBTA 9.8.3: silently
 			return
 		}
-		m.copyIn(r.va, x.Payload)
+		if !m.copyIn(r.va, x.Payload) {
+			q.refuse(&refuseFault, psn)
+			return
+		}
 	}
 	r.va, r.left = r.va+n, r.left-n
 	if !last {

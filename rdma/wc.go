@@ -113,6 +113,7 @@ const (
 	CauseRecvTooShort
 	CauseCQOverflow
 	CauseRegMR
+	CauseFault
 )
 
 var causeText = [...]string{
@@ -132,6 +133,7 @@ var causeText = [...]string{
 	CauseRecvTooShort: "the message is longer than the receive buffers",
 	CauseCQOverflow:   "the completion queue is full",
 	CauseRegMR:        "the memory region cannot be registered so",
+	CauseFault:        "the memory is no longer there",
 }
 
 // String returns the reason in words.

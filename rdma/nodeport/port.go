@@ -71,37 +71,36 @@ func New(c Config) (*Port, error) {
 
 // Open implements rdma.Port.
 func (p *Port) Open(r rdma.Receiver) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.link != nil {
+	if !p.recv.CompareAndSwap(nil, &r) {
 		return errors.New("nodeport: open already")
 	}
 	link, err := p.c.Host.Attach(hook.Input, hook.HandlerFunc(p.handle), hook.Options{Name: p.c.Name, Priority: p.c.Priority})
 	if err != nil {
+		p.recv.Store(nil)
 		return err
 	}
-	p.link = link
-	p.recv.Store(&r)
-	p.cancel = p.c.Host.OnChange(p.changed)
+	cancel := p.c.Host.OnChange(p.changed)
+	p.mu.Lock()
+	p.link, p.cancel = link, cancel
+	p.mu.Unlock()
 	return nil
 }
 
 // Close implements rdma.Port.
 func (p *Port) Close() error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.link == nil {
+	link, cancel, groups := p.link, p.cancel, p.groups
+	p.link, p.groups = nil, make(map[netip.Addr]int)
+	p.mu.Unlock()
+	if link == nil {
 		return nil
 	}
 	p.recv.Store(nil)
-	p.cancel()
-	for g := range p.groups {
+	cancel()
+	for g := range groups {
 		_ = p.c.Host.LeaveGroup(p.c.Interface, g)
 	}
-	clear(p.groups)
-	err := p.link.Close()
-	p.link = nil
-	return err
+	return link.Close()
 }
 
 // Clock implements rdma.Port.
@@ -153,31 +152,39 @@ func (p *Port) refreshLocked() {
 
 // Join implements rdma.Port: the node reports the group by IGMP or MLD.
 func (p *Port) Join(g netip.Addr) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.groups[g] == 0 {
+	if p.count(g, +1) == 1 {
 		if err := p.c.Host.JoinGroup(p.c.Interface, g); err != nil {
+			p.count(g, -1)
 			return err
 		}
 	}
-	p.groups[g]++
-	p.refreshLocked()
 	return nil
 }
 
 // Leave implements rdma.Port.
 func (p *Port) Leave(g netip.Addr) error {
+	switch n := p.count(g, -1); {
+	case n < 0:
+		p.count(g, +1)
+		return fmt.Errorf("nodeport: not a member of %v", g)
+	case n == 0:
+		return p.c.Host.LeaveGroup(p.c.Interface, g)
+	}
+	return nil
+}
+
+// count changes the number of memberships in a group. It is not held on to while
+// the host is asked: that may tell us of a change before it returns.
+func (p *Port) count(g netip.Addr, by int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.groups[g] == 0 {
-		return fmt.Errorf("nodeport: not a member of %v", g)
+	p.groups[g] += by
+	n := p.groups[g]
+	if n == 0 {
+		delete(p.groups, g)
 	}
-	if p.groups[g]--; p.groups[g] > 0 {
-		return nil
-	}
-	delete(p.groups, g)
 	p.refreshLocked()
-	return p.c.Host.LeaveGroup(p.c.Interface, g)
+	return n
 }
 
 // Send implements rdma.Port.
