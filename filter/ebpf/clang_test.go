@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"taproom/filter/ebpf"
@@ -102,6 +103,10 @@ func testFeatures(t *testing.T, file string) {
 		t.Errorf("kfuncs: %+v", p.Kfuncs)
 	}
 	checkReferences(t, p)
+	// The object's struct iphdr has protocol at 0; relocated it is at 9.
+	if !slices.ContainsFunc(p.Insns, func(i ebpf.Insn) bool { return i.IsALU() && i.Imm == 9 }) {
+		t.Error("the offset of iphdr.protocol was not relocated")
+	}
 	called := false
 	if err := c.Link(func(name string) (maps.Prog, error) {
 		called = name == "target1"

@@ -196,7 +196,7 @@ func TestKernelCommands(t *testing.T) {
 	for n, s := range cases {
 		t.Run(fmt.Sprintf("%d_%v", n, s.Type), func(t *testing.T) {
 			stayOnCPU(t) // LRU maps have a stock for each
-			for seed := range uint64(20) {
+			for seed := range uint64(10) {
 				compareCommands(t, s, seed)
 				if t.Failed() {
 					return

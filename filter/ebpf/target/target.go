@@ -1,7 +1,7 @@
 // Package target has the kernel types that programs are relocated against (CO-RE):
 // a small BTF of exactly what taproom exposes, in place of a kernel's.
 //
-// uapi.btf is the .BTF section of testdata/uapi.c compiled for BPF; the test says how.
+// uapi.btf is the .BTF section of testdata/uapi.c compiled for BPF.
 package target
 
 import (
@@ -16,6 +16,10 @@ import (
 
 	"github.com/cilium/ebpf/btf"
 )
+
+//go:generate clang -g -O2 -target bpf -D__x86_64__ -I/usr/include/x86_64-linux-gnu -c testdata/uapi.c -o uapi.o
+//go:generate llvm-objcopy --dump-section .BTF=uapi.btf uapi.o
+//go:generate rm uapi.o
 
 //go:embed uapi.btf
 var uapi []byte
