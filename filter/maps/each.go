@@ -7,7 +7,8 @@ import (
 // ForEach calls f with each element as a program on a CPU slot sees it
 // (bpf_for_each_map_elem): key and value are the element's own memory, valid as
 // long as an element's memory is. It ends when f returns false, and returns the
-// number of calls. Elements that are added or deleted meanwhile may be seen or not.
+// number of calls. Elements that others add or delete meanwhile may be
+// seen or not, and in rare cases others twice.
 // Maps without keys, and arrays of objects, have nothing to show. An array's key
 // belongs to the call.
 func (m *Map) ForEach(cpu int, f func(key, value []byte) bool) int {

@@ -71,14 +71,10 @@ func New(spec Spec) (*Map, error) {
 		}
 		return nil, spec.fail("create", err, "")
 	}
+	register(m)
 	// The mappings outlive the last reference until nobody can hold an address:
 	// the collector decides, not Close.
-	runtime.AddCleanup(m, func(rs []*region) {
-		for _, r := range rs {
-			r.free()
-		}
-	}, m.regions)
-	register(m)
+	runtime.AddCleanup(m, reclaim, remains{m.id, m.regions})
 	if err := m.fill(); err != nil {
 		m.Close()
 		return nil, err
@@ -87,6 +83,19 @@ func New(spec Spec) (*Map, error) {
 		m.frozen.Store(true)
 	}
 	return m, nil
+}
+
+// remains are what is left of a map that nobody can reach any more.
+type remains struct {
+	id      uint32
+	regions []*region
+}
+
+func reclaim(r remains) {
+	ids.tab.Delete(r.id) // if it was never closed
+	for _, x := range r.regions {
+		x.free()
+	}
 }
 
 // alloc adds a region that lives as long as the map.
