@@ -98,8 +98,8 @@ func talk(s *Session, k Kind, latency bool, local []Dest, r Report) error {
 	if err := s.Sync(); err != nil {
 		return err
 	}
-	before, after, report := Points(k, latency)
-	for range before + after {
+	before, report := Points(k, latency)
+	for range before {
 		if err := s.Point(); err != nil {
 			return err
 		}

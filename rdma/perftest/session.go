@@ -12,7 +12,7 @@ import (
 //	Open       preface
 //	Exchange   queue pairs; then move them to RTS
 //	Sync       both are ready (one Dest for each queue pair again)
-//	Point ...  per test: before and after the traffic
+//	Point ...  before the traffic of each size
 //	Report     one-sided bandwidth tests
 //	Close      the last point, and "done"
 //
@@ -53,13 +53,29 @@ func (s *Session) both(what string, out []byte, n int) ([]byte, error) {
 	return in, nil
 }
 
+// fields exchanges a message of several fields. perftest's client waits for the
+// answer to each before it sends the next; its server does not mind.
+func (s *Session) fields(what string, out []byte, sizes ...int) (in []byte, err error) {
+	if !s.server {
+		return s.both(what, out, len(out))
+	}
+	for _, n := range sizes {
+		b, err := s.both(what, out[:n], n)
+		if err != nil {
+			return nil, err
+		}
+		in, out = append(in, b...), out[n:]
+	}
+	return in, nil
+}
+
 // Open exchanges prefaces. The MTUs must be equal.
 func (s *Session) Open(local Preface) (remote Preface, err error) {
-	b, err := s.both("preface", local.Append(nil), prefaceLen)
+	in, err := s.fields("preface", local.Append(nil), versionLen, 4, 4, 2)
 	if err != nil {
 		return remote, err
 	}
-	if remote, err = ParsePreface(b); err == nil && remote.MTU != local.MTU {
+	if remote, err = ParsePreface(in); err == nil && remote.MTU != local.MTU {
 		err = fmt.Errorf("perftest: path MTU %v here, %v there", local.MTU, remote.MTU)
 	}
 	return remote, err
@@ -105,7 +121,7 @@ func (s *Session) Point() error {
 
 // Report exchanges reports.
 func (s *Session) Report(local Report) (remote Report, err error) {
-	b, err := s.both("report", local.Append(nil), reportLen)
+	b, err := s.fields("report", local.Append(nil), 8, 8, 8, 8, 8)
 	if err != nil {
 		return remote, err
 	}
@@ -165,20 +181,12 @@ func (k Kind) String() string {
 	return [...]string{"Send", "RDMA_Write", "RDMA_Read", "Atomic"}[k]
 }
 
-// Points returns how often a client of perftest synchronises after Sync and
-// before its traffic, and between the traffic and Close. latency chooses the
-// latency tests. With report, a Report follows the points after the traffic.
-//
-// A bandwidth test of SENDs of all sizes (-a) is not covered.
-func Points(k Kind, latency bool) (before, after int, report bool) {
-	switch {
-	case latency && k == Write:
-		return 1, 0, false
-	case latency:
-		return 1, 1, false
-	case k == Send:
-		return 1, 1, false
-	default:
-		return 1, 1, true
+// Points returns how often perftest synchronises between Sync and the traffic of
+// each size; after the traffic only Close does. With report, the client of a
+// bandwidth test tells its figures before that.
+func Points(k Kind, latency bool) (before int, report bool) {
+	if latency && k == Write {
+		return 1, false
 	}
+	return 2, !latency && k != Send
 }

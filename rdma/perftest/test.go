@@ -183,7 +183,7 @@ func (t Test) run(conn net.Conn, dev *rdma.Device, server bool) (results []Resul
 
 // traffic runs all sizes, with the points between them.
 func (b *bench) traffic() (results []Result, err error) {
-	before, after, report := Points(b.Kind, b.Latency)
+	before, report := Points(b.Kind, b.Latency)
 	perSize := b.Kind == Send && !b.Latency
 	for i, n := range b.Sizes {
 		if i == 0 || perSize {
@@ -205,13 +205,6 @@ func (b *bench) traffic() (results []Result, err error) {
 			return results, err
 		}
 		results = append(results, r)
-		if i == len(b.Sizes)-1 || perSize {
-			for range after {
-				if err := b.s.Point(); err != nil {
-					return results, err
-				}
-			}
-		}
 	}
 	b.rows(results)
 	if report {
