@@ -1,6 +1,7 @@
 package rdma_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -210,4 +211,37 @@ func TestBound(t *testing.T) {
 	} else {
 		t.Logf("%v after %v of at most %v, %d packets", wcs[0].Status, took, bound, n)
 	}
+}
+
+// TestBoundAnyNetwork: whatever share of the packets is lost, each way, the work
+// request ends within the bound.
+func TestBoundAnyNetwork(t *testing.T) {
+	worst := 0.0
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		l := newLab(t, rdma.RC, rdma.QPAttr{Timeout: uint8(5 + r.IntN(4)), RetryCnt: uint8(1 + r.IntN(7)), RNRRetry: uint8(1 + r.IntN(6)), MinRNRTimer: uint8(1 + r.IntN(5)), PathMTU: roce.MTU1024})
+		lose := [2]float64{r.Float64(), r.Float64()}
+		l.drop = func(from int, _ *roce.Packet) bool { return r.Float64() < lose[from] }
+		wr := rdma.SendWR{Opcode: pick(r, rdma.WRWrite, rdma.WRRead, rdma.WRSend), SGList: []rdma.SGE{l.a.mr.SGE(0, r.IntN(8000))}, RemoteAddr: l.b.mr.Addr(), RKey: l.b.mr.RKey()}
+		if r.IntN(2) == 0 {
+			l.recv(t, 1, 8000)
+		}
+		bound, fixed := l.a.qp.Bound(int(wr.SGList[0].Length))
+		start := l.clock.Now()
+		wcs := l.post(t, wr)
+		if !fixed || len(wcs) != 1 {
+			t.Fatalf("seed %d: %d completions, bound %v %v", seed, len(wcs), bound, fixed)
+		}
+		took := time.Duration(wcs[0].Time - start)
+		if took > bound {
+			t.Errorf("seed %d: %v took %v, bound %v", seed, wr.Opcode, took, bound)
+		}
+		worst = max(worst, float64(took)/float64(bound))
+		for _, s := range []*side{l.a, l.b} {
+			if err := s.qp.Destroy(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Logf("the worst needed %.0f %% of its bound", 100*worst)
 }

@@ -2,6 +2,7 @@ package memport
 
 import (
 	"container/heap"
+	"math"
 	"sync"
 	"time"
 
@@ -65,16 +66,24 @@ func (c *Clock) addLocked(e event) {
 }
 
 // Step goes to the next event and lets it happen; false if there is none.
-func (c *Clock) Step() bool {
-	for {
-		c.mu.Lock()
-		if len(c.events) == 0 {
-			c.mu.Unlock()
-			return false
-		}
+func (c *Clock) Step() bool { return c.step(math.MaxInt64) }
+
+// Advance lets d pass, with all that falls into it.
+func (c *Clock) Advance(d time.Duration) {
+	end := c.Now() + int64(d)
+	for c.step(end) {
+	}
+	c.mu.Lock()
+	c.now = max(c.now, end)
+	c.mu.Unlock()
+}
+
+// step lets the next event happen, unless it is later than end.
+func (c *Clock) step(end int64) bool {
+	c.mu.Lock()
+	for len(c.events) > 0 && c.events[0].at <= end {
 		e := heap.Pop(&c.events).(event)
 		if e.alarm != nil && e.alarm.gen != e.gen {
-			c.mu.Unlock()
 			continue // set anew, or closed
 		}
 		c.now = max(c.now, e.at)
@@ -82,23 +91,8 @@ func (c *Clock) Step() bool {
 		e.run()
 		return true
 	}
-}
-
-// Advance lets d pass, with all that falls into it.
-func (c *Clock) Advance(d time.Duration) {
-	end := c.Now() + int64(d)
-	for {
-		c.mu.Lock()
-		due := len(c.events) > 0 && c.events[0].at <= end
-		if !due {
-			c.now = max(c.now, end)
-		}
-		c.mu.Unlock()
-		if !due {
-			return
-		}
-		c.Step()
-	}
+	c.mu.Unlock()
+	return false
 }
 
 // NewAlarm implements rdma.Clock.
