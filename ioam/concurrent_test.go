@@ -176,3 +176,19 @@ func TestErrorLimit(t *testing.T) {
 		t.Errorf("%d answered, %d not", sent, limited)
 	}
 }
+
+// TestGroupErrors: an unknown option of class 10 is answered even to a group,
+// one of class 11 is not (RFC 4443 section 2.4 (e.3)).
+func TestGroupErrors(t *testing.T) {
+	for kind, want := range map[byte]int{0x9e: 1, 0xde: 0, 0x5e: 0} {
+		h := newBench(t, ioam.Config{})
+		p := packet.New(append(frame(9999, 0)[14:54], 59, 0, kind, 4, 0, 0, 0, 0))
+		b := p.Head()
+		b[4], b[5], b[6], b[24], b[25] = 0, 8, 0, 0xff, 0x12
+		p.In, p.Type = 1, packet.Multicast
+		if v := h.handlers[hook.Prerouting].Handle(hook.Prerouting, p); v != hook.Drop || h.sent != want {
+			t.Errorf("option %#x: %v, %d answers, want %d", kind, v, h.sent, want)
+		}
+		p.Release()
+	}
+}

@@ -26,26 +26,27 @@ const (
 // parameterProblem answers a packet that starts at Head with its IPv6 header.
 func (n *Node) parameterProblem(p *hook.Packet, code uint8, pointer uint32) {
 	b := p.Head()
-	group := b[24] == 0xff && !(code == codeUnknownOption && int(pointer) < len(b) && b[pointer]&unknownOptionTopBits == optionAlwaysAnswered)
-	if n.sendError(p, group, typeParameterProblem, code, pointer) {
+	always := code == codeUnknownOption && int(pointer) < len(b) && b[pointer]&unknownOptionTopBits == optionAlwaysAnswered
+	if n.sendError(p, always, typeParameterProblem, code, pointer) {
 		n.counters.add(OutParmProblems)
 	}
 }
 
 // packetTooBig answers a packet with the MTU its sender should use.
 func (n *Node) packetTooBig(p *hook.Packet, mtu int) {
-	if n.sendError(p, false, typePacketTooBig, 0, uint32(mtu)) {
+	if n.sendError(p, true, typePacketTooBig, 0, uint32(mtu)) {
 		n.counters.add(OutPktTooBigs)
 	}
 }
 
 // sendError sends an ICMPv6 error about a packet, whose first octets it
-// quotes as they are now, unless RFC 4443 section 2.4 (e) forbids it. group
-// says that the packet went to a group and may not be answered for that.
-func (n *Node) sendError(p *hook.Packet, group bool, typ, code uint8, word uint32) bool {
+// quotes as they are now, unless RFC 4443 section 2.4 (e) forbids it. always
+// says that packets to groups are answered, too.
+func (n *Node) sendError(p *hook.Packet, always bool, typ, code uint8, word uint32) bool {
 	b := p.Head()
 	src := netip.AddrFrom16([16]byte(b[8:24]))
-	if group || src.IsUnspecified() || src.IsMulticast() || p.Type != packet.Host || isICMPError(p) {
+	group := b[24] == 0xff || p.Type == packet.Multicast || p.Type == packet.Broadcast
+	if group && !always || src.IsUnspecified() || src.IsMulticast() || isICMPError(p) {
 		return false
 	}
 	if !n.errors.allow(n.host.Now().UnixNano()) {

@@ -106,7 +106,7 @@ func (a *arrival) leaveDomain(outer bool) hook.Verdict {
 	if s.extras.EdgeToEdge && a.local() {
 		a.edgeToEdge()
 	}
-	if s.stripLocal && a.local() || a.carriesRoCE() && a.local() {
+	if s.stripLocal && a.local() || a.carriesRoCE() && (a.local() || a.b[24] == 0xff) {
 		a.n.strip(a.p)
 	}
 	return hook.Continue

@@ -131,8 +131,8 @@ func (a *arrival) option(kind byte, off, n int, unknownDrops bool) bool {
 			return a.badHeader()
 		}
 		return true
-	case optCALIPSO: // RFC 5570; no domain of interpretation is configured
-		if n < 8+2 {
+	case optCALIPSO: // RFC 5570 section 5.1: the compartment bitmap is within the option
+		if n < 8+2 || int(b[off+6])*4+8 > n-2 {
 			return a.badHeader()
 		}
 		return true
