@@ -179,12 +179,24 @@ func TestLegacy(t *testing.T) {
 
 func TestVariablesBeforeLoading(t *testing.T) {
 	spec := load(t, compile(t, "features.c"))
-	binary.NativeEndian.PutUint32(spec.Variables["limit"].Value, 99)
+	if err := spec.Variables["limit"].Set(uint32(99)); err != nil {
+		t.Fatal(err)
+	}
+	if err := spec.Variables["limit"].Set(uint64(99)); err == nil {
+		t.Error("a value of another size was accepted")
+	}
 	c, err := ebpf.NewCollection(spec, ebpf.Options{Programs: []string{"s"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	var counter uint64
+	if err := c.Variables["counter"].Set(uint64(5)); err != nil || c.Variables["counter"].Get(&counter) != nil || counter != 5 {
+		t.Errorf("counter = %d, %v", counter, err)
+	}
+	if err := c.Variables["limit"].Set(uint32(1)); err == nil {
+		t.Error("a constant was changed")
+	}
 	if c.Variables["limit"].Bytes()[0] != 99 || len(c.Programs) != 1 {
 		t.Errorf("limit = %v, %d programs", c.Variables["limit"].Bytes(), len(c.Programs))
 	}

@@ -102,19 +102,12 @@ func (c *Collection) Close() {
 	c.Programs, c.Maps, c.Variables = nil, nil, nil
 }
 
-// Variable is a live global variable.
-type Variable struct {
-	m    *bpfmaps.Map
-	mem  []byte
-	Type *btf.Var // nil without BTF
+// Take hands a program and the collection's references for it over to the caller.
+func (c *Collection) Take(name string) *Program {
+	p := c.Programs[name]
+	delete(c.Programs, name)
+	return p
 }
-
-// Bytes returns the variable's memory, which programs read and write.
-func (v *Variable) Bytes() []byte { return v.mem }
-
-// ReadOnly reports whether programs see it as a constant: writing to it has no
-// defined effect on them.
-func (v *Variable) ReadOnly() bool { return v.m.Flags()&bpfmaps.RdOnlyProg != 0 }
 
 type loader struct {
 	spec *CollectionSpec
@@ -283,6 +276,6 @@ func (l *loader) variable(name string, v *VariableSpec) error {
 		return fmt.Errorf("ebpf: variable %s lies outside %s", name, v.Section)
 	}
 	end := int(v.Offset) + len(v.Value)
-	l.c.Variables[name] = &Variable{m: m, mem: mem[v.Offset:end:end], Type: v.Type}
+	l.c.Variables[name] = &Variable{Name: name, m: m, mem: mem[v.Offset:end:end], Type: v.Type}
 	return nil
 }

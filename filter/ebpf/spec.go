@@ -61,15 +61,6 @@ type Content struct {
 	Name  string
 }
 
-// VariableSpec is a global variable: part of the contents of a data section's map.
-type VariableSpec struct {
-	Name    string
-	Section string // name of the map
-	Offset  uint32
-	Value   []byte   // initial value; may be changed, not resized
-	Type    *btf.Var // nil without BTF
-}
-
 // ErrBigEndian is returned for objects compiled for big-endian machines.
 var ErrBigEndian = errors.New("ebpf: object is for big-endian machines (compile with -target bpfel or bpf)")
 

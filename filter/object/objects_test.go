@@ -34,18 +34,19 @@ func TestObjectsSurvive(t *testing.T) {
 			path := t.TempDir()
 			reg := registry()
 			d := openDir(t, path, reg)
-			for name, src := range c.Programs {
-				run, err := newRunner(src)
-				if err != nil {
-					t.Fatal(err)
-				}
-				p := reg.AddProgram(src, run)
+			loaded, err := reg.Load(c, newRunner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			programs := map[string]*ebpf.Program{}
+			for name, p := range loaded {
 				if err := d.PinProgram(name, p); err != nil {
 					t.Fatal(err)
 				}
+				programs[name] = p.Source()
 				p.Close()
 			}
-			programs := c.Programs
+			linked := c.LinkNames()
 			for _, m := range c.Maps {
 				m.Close()
 			}
@@ -53,7 +54,8 @@ func TestObjectsSurvive(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			d = openDir(t, path, registry())
+			reg = registry()
+			d = openDir(t, path, reg)
 			defer d.Close()
 			for name, before := range programs {
 				p, err := d.OpenProgram(name)
@@ -62,10 +64,28 @@ func TestObjectsSurvive(t *testing.T) {
 					continue
 				}
 				compare(t, name, before, p.Source())
+				programs[name] = p.Source()
 				p.Close()
+			}
+			if len(linked) > 0 && !filled(programs) {
+				t.Error("the program array lost its programs")
 			}
 		})
 	}
+}
+
+// filled reports whether a program array of the programs has anything in it.
+func filled(programs map[string]*ebpf.Program) bool {
+	for _, p := range programs {
+		for _, m := range p.Maps {
+			for i := range m.MaxEntries() {
+				if m.Prog(uint32(i)) != nil {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 func compare(t *testing.T, name string, a, b *ebpf.Program) {
