@@ -96,9 +96,7 @@ func (v *verifier) beforeCall(p *helper.Proto, meta *callMeta) error {
 			v.track.need(r.node)
 		}
 	case helper.DynptrWrite:
-		if meta.dyn.readOnly {
-			return v.invalid("the dynptr in argument 1 is read-only")
-		}
+		// That a dynptr is read-only is found when the call is made.
 		if meta.dyn.kind == dynSKB || meta.dyn.kind == dynXDP {
 			v.movePacket()
 			v.writesPacket = true

@@ -57,7 +57,7 @@ func kernelVerdict(file, name string) error {
 // bad_ must be refused. Where the kernel may be asked it must say the same.
 func TestRules(t *testing.T) {
 	askKernel := os.Geteuid() == 0
-	for _, src := range []string{"testdata/src/rules.bpf.c"} {
+	for _, src := range []string{"testdata/src/rules.bpf.c", "testdata/src/nf_xdp.bpf.c"} {
 		for _, cpu := range []string{"v2", "v3"} {
 			t.Run(fmt.Sprintf("%s/%s", filepath.Base(src), cpu), func(t *testing.T) {
 				file := compile(t, src, cpu)

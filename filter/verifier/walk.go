@@ -337,6 +337,11 @@ func (v *verifier) stepPacketLoad(in ebpf.Insn) error {
 	return nil
 }
 
-// mapAccess are the two create flags that limit what programs may do.
+// readable and writable tell what programs may do with the map's values.
 func (m *mapInfo) readable() bool { return m.spec.Flags&maps.WrOnlyProg == 0 }
-func (m *mapInfo) writable() bool { return m.spec.Flags&maps.RdOnlyProg == 0 }
+
+// Values of device maps are the devices' own: redirects rely on them.
+func (m *mapInfo) writable() bool {
+	dev := m.spec.Type == maps.DevMap || m.spec.Type == maps.DevMapHash
+	return m.spec.Flags&maps.RdOnlyProg == 0 && !dev
+}
