@@ -27,12 +27,12 @@ func (e *env) init(fs *Filters) { e.fs = fs }
 
 // TraceEvent tells of one program that ran on one packet.
 type TraceEvent struct {
-	Ifindex int
-	Point   string // "tcx", "tc"
-	Program string
-	Key     string // of the filter: chain, priority, handle
-	Len     int
-	Return  int32
+	Ifindex int    `json:"ifindex"`
+	Point   string `json:"point"` // "tcx", "tc"
+	Program string `json:"prog"`
+	Key     string `json:"filter,omitempty"` // chain, priority, handle
+	Len     int    `json:"len"`
+	Return  int32  `json:"return"`
 }
 
 // SetTracer lets f see each program that runs on a packet, until it is called

@@ -95,6 +95,9 @@ func (s *Server) Handler() http.Handler {
 	for pattern, h := range extra {
 		answer(pattern, h)
 	}
+	for pattern, h := range streams {
+		mux.HandleFunc(pattern, s.stream(h))
+	}
 	return mux
 }
 

@@ -46,8 +46,14 @@ func ParseFile(path string) (*Lab, error) {
 	return lab, nil
 }
 
-// Resolve makes the working directories of programs absolute.
+// Resolve makes the working directories of programs absolute, and the files
+// that sections name (those with a method Resolve of their own).
 func (l *Lab) Resolve(dir string) {
+	for _, s := range l.Sections {
+		if r, ok := s.(interface{ Resolve(dir string) }); ok {
+			r.Resolve(dir)
+		}
+	}
 	for _, r := range l.Rooms {
 		for i := range r.Run {
 			if p := &r.Run[i]; !filepath.IsAbs(p.Dir) {
