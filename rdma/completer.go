@@ -344,11 +344,11 @@ func (q *QP) fits(w *sendWQE, p *rxPacket) bool {
 func (q *QP) deliver(w *sendWQE, p *rxPacket) bool {
 	switch w.op {
 	case WRRead:
-		return q.scatter(w.sges, uint64(w.got)*uint64(q.mtu), p.Payload)
+		return q.scatter(q.pd, w.sges, uint64(w.got)*uint64(q.mtu), p.Payload)
 	case WRCompareSwap, WRFetchAdd:
 		var b [roce.AtomicLen]byte
 		putNative(b[:], p.AtomicAckETH().Original())
-		return q.scatter(w.sges, 0, b[:])
+		return q.scatter(q.pd, w.sges, 0, b[:])
 	}
 	return true
 }

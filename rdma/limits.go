@@ -25,9 +25,13 @@ type Limits struct {
 	MaxMcastQPs     int // per group
 	MaxFastRegPages int
 	MaxMsgSize      int // bytes; rxe says 8 MiB, this device 2 GiB
-	MaxUnacked      int // packets a requester has under way
-	FirstQPN        uint32
-	LastQPN         uint32
+	// MaxUnacked is the most packets a requester has under way. The default is
+	// 512, of which a queue pair uses what makes 512 KiB, but not less than
+	// rxe's 128; with LikeRxe it is 128.
+	MaxUnacked int
+
+	FirstQPN uint32
+	LastQPN  uint32
 }
 
 // DefaultLimits are those of rxe in Linux 6.1 and later, but for the message size.
@@ -36,7 +40,7 @@ func DefaultLimits() Limits {
 		MaxQP: 1<<20 - 16, MaxQPWR: 1 << 20, MaxSGE: 32, MaxSRQSGE: 27, MaxInline: 512,
 		MaxCQ: 1 << 20, MaxCQE: 32767, MaxMR: 1<<19 - 1, MaxMW: 1 << 19, MaxPD: 1 << 20, MaxAH: 32767,
 		MaxSRQ: 917503, MaxSRQWR: 1 << 20, MaxRdAtomic: 128, MaxMcastGroups: 8192, MaxMcastQPs: 56,
-		MaxFastRegPages: 512, MaxMsgSize: 1 << 31, MaxUnacked: 128, FirstQPN: 17, LastQPN: 1<<24 - 2,
+		MaxFastRegPages: 512, MaxMsgSize: 1 << 31, MaxUnacked: 512, FirstQPN: 17, LastQPN: 1<<24 - 2,
 	}
 }
 

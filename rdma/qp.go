@@ -84,6 +84,7 @@ type QP struct {
 	attr    QPAttr
 	pkey    uint16
 	mtu     int       // bytes
+	window  int       // packets
 	ep      *endpoint // of the peer, RC and UC
 	srcPort uint16
 	dead    bool

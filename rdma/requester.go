@@ -103,7 +103,7 @@ func (q *QP) requestOne(now int64) bool {
 				continue
 			}
 		}
-		if q.typ == RC && r.psn.Sub(r.una) >= q.dev.limits.MaxUnacked {
+		if q.typ == RC && r.psn.Sub(r.una) >= q.window {
 			return false
 		}
 		if q.cong.paced && !q.cong.ready(now) {
@@ -191,7 +191,7 @@ func (q *QP) sendPart(w *sendWQE, now int64) bool {
 	}
 	more := !last || q.sq.next+1 != q.sq.tail
 	ackReq := q.typ == GSI || q.typ == RC && q.wantAck(last)
-	b := q.begin(ep, op, qpn, r.psn, ackReq, last && w.flags&Solicited != 0, int(n), more)
+	b := q.begin(ep, op, qpn, r.psn, ackReq, last && w.flags&Solicited != 0 && w.wakes(), int(n), more)
 	ext := q.putExtension(b, w, op)
 	hdr := roce.BTHLen + ext
 	sum, ok := q.gather(w, off, b[hdr:hdr+int(n)], q.seed(b, ext))
@@ -216,6 +216,10 @@ func (q *QP) sendPart(w *sendWQE, now int64) bool {
 	return true
 }
 
+// wakes tells whether the message takes a receive: only then SOLICITED means
+// anything.
+func (w *sendWQE) wakes() bool { return w.info.send || w.op == WRWriteImm }
+
 // wantAck decides on AckReq for the packet at the cursor.
 func (q *QP) wantAck(last bool) bool {
 	r := &q.req
@@ -229,10 +233,10 @@ func (q *QP) wantAck(last bool) bool {
 		// the end of the queue, at the window and at whatever waits for answers.
 		r.msgsNoAck++
 		nextPSN := r.psn.Next()
-		ask = ask || r.msgsNoAck >= ackEveryMessages || q.sq.next+1 == q.sq.tail || nextPSN.Sub(r.una) >= q.dev.limits.MaxUnacked-1 ||
+		ask = ask || r.msgsNoAck >= ackEveryMessages || q.sq.next+1 == q.sq.tail || nextPSN.Sub(r.una) >= q.window-1 ||
 			q.state != RTS || q.cong.paced || q.sq.at(q.sq.next+1).pauses()
 	default:
-		ask = r.sinceAck >= ackEveryPackets || r.psn.Next().Sub(r.una) >= q.dev.limits.MaxUnacked
+		ask = r.sinceAck >= ackEveryPackets || r.psn.Next().Sub(r.una) >= q.window
 	}
 	if ask {
 		r.sinceAck, r.msgsNoAck = 0, 0

@@ -214,7 +214,7 @@ func (q *QP) fill(b []byte) *refusal {
 	if r.off+uint64(len(b)) > r.wqe.len {
 		return &refuseTooShort
 	}
-	if !q.scatter(r.wqe.sges, r.off, b) {
+	if !q.scatter(q.recvPD(), r.wqe.sges, r.off, b) {
 		return &refuseLocal
 	}
 	r.off += uint64(len(b))
@@ -306,8 +306,16 @@ func (q *QP) completeRecv(wc *WC, solicited bool) bool {
 	return q.recvCQ.push(wc, solicited || wc.Status != Success)
 }
 
+// recvPD is the domain that receives' memory belongs to: with an SRQ, its own.
+func (q *QP) recvPD() *PD {
+	if q.srq != nil {
+		return q.srq.pd
+	}
+	return q.pd
+}
+
 // scatter writes b into SGEs from offset off on.
-func (q *QP) scatter(sges []SGE, off uint64, b []byte) bool {
+func (q *QP) scatter(pd *PD, sges []SGE, off uint64, b []byte) bool {
 	for i := range sges {
 		if len(b) == 0 {
 			break
@@ -318,7 +326,7 @@ func (q *QP) scatter(sges []SGE, off uint64, b []byte) bool {
 			continue
 		}
 		n := min(uint64(g.Length)-off, uint64(len(b)))
-		m := q.dev.local(q.pd, g.LKey, g.Addr, uint64(g.Length), LocalWrite)
+		m := q.dev.local(pd, g.LKey, g.Addr, uint64(g.Length), LocalWrite)
 		if m == nil {
 			return false
 		}
