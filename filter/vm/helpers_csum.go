@@ -144,21 +144,36 @@ func l4CsumReplace(r *Run, _, off, from, to, flags uint64) uint64 {
 	return 0
 }
 
-// csumLevel is bpf_csum_level. Packets here have been verified at one level or none.
+// maxLevels is how many checksums beyond the first can be known to be good.
+const maxLevels = 3
+
+// csumLevel is bpf_csum_level: how many of the packet's checksums have been verified.
 func csumLevel(r *Run, _, level, _, _, _ uint64) uint64 {
+	pk := r.skb
 	switch level {
 	case csumLevelQuery:
-		if r.skb.CsumValid {
-			return 0
+		if !pk.CsumValid {
+			return errno(syscall.EACCES)
 		}
-		return errno(syscall.EACCES)
-	case csumLevelInc, csumLevelDec:
-		return 0
+		return uint64(r.levels)
+	case csumLevelInc:
+		if !pk.CsumValid {
+			pk.CsumValid = !pk.CsumPartial
+		} else if r.levels < maxLevels {
+			r.levels++
+		}
+	case csumLevelDec:
+		if r.levels > 0 {
+			r.levels--
+		} else {
+			pk.CsumValid = false
+		}
 	case csumLevelReset:
-		r.skb.CsumValid = false
-		return 0
+		pk.CsumValid = false
+	default:
+		return eInval
 	}
-	return eInval
+	return 0
 }
 
 // ecnSetCE is bpf_skb_ecn_set_ce: 1 if the packet carries CE now, 0 if its sender
@@ -169,7 +184,7 @@ func ecnSetCE(r *Run, _, _, _, _, _ uint64) uint64 {
 	if !ok || off < 0 {
 		return 0
 	}
-	switch pk.Proto {
+	switch behindTags(pk) {
 	case packet.EtherIPv4:
 		if !r.writable(off + 20) {
 			return 0
@@ -224,4 +239,14 @@ func (r *Run) moved() {
 	default:
 		r.setPacket(r.skb.Head())
 	}
+}
+
+// behindTags is the protocol inside any tags of the frame.
+func behindTags(pk *packet.Packet) uint16 {
+	proto := pk.Proto
+	var b [2]byte
+	for at := 16; isVLAN(proto) && pk.CopyTo(b[:], at) == 2; at += vlanHeaderLen {
+		proto = uint16(b[0])<<8 | uint16(b[1])
+	}
+	return proto
 }

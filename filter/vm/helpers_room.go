@@ -2,6 +2,7 @@ package vm
 
 import (
 	"math/bits"
+	"syscall"
 
 	"taproom/filter/helper"
 	"taproom/filter/maps"
@@ -108,13 +109,15 @@ func adjustRoom(r *Run, _, diff, mode, flags, _ uint64) uint64 {
 	default:
 		return eNotSupp
 	}
-	least := ipv4HeaderLen
+	least := headerLen(pk.Proto)
 	if flags&roomDecapL3 != 0 {
 		switch {
 		case !shrink, flags&roomDecapL3 == roomDecapL3:
 			return eInval
 		case flags&roomDecapIPv6 != 0:
 			least = ipv6HeaderLen
+		default:
+			least = ipv4HeaderLen
 		}
 	}
 	left := pk.Len() - l3
@@ -145,12 +148,15 @@ func headerLen(proto uint16) int {
 func (r *Run) growRoom(off, n int, flags uint64) uint64 {
 	pk := r.skb
 	encap := flags&roomEncapL3 != 0
-	l3, _ := pk.L3()
 	if encap {
 		innerMAC := int(flags >> roomL2Shift)
 		switch {
 		case flags&roomEncapL3 == roomEncapL3, flags&(roomEncapGRE|roomEncapUDP) == roomEncapGRE|roomEncapUDP,
-			flags&roomEncapEth != 0 && innerMAC < packet.EthernetLen, innerMAC > n:
+			flags&roomEncapEth != 0 && innerMAC < packet.EthernetLen:
+			return eInval
+		case r.encap:
+			return errno(syscall.EALREADY)
+		case innerMAC > n:
 			return eInval
 		}
 	}
@@ -165,7 +171,8 @@ func (r *Run) growRoom(off, n int, flags uint64) uint64 {
 		default:
 			pk.Proto = packet.EtherIPv4
 		}
-		pk.SetL4(l3 + headerLen(pk.Proto))
+		pk.ClearL4() // the outer one is the program's to write
+		r.encap = true
 	}
 	if pk.GSO.Type != packet.GSONone {
 		if flags&roomFixedGSO == 0 {
@@ -262,7 +269,7 @@ func vlanPush(r *Run, _, proto, tci, _, _ uint64) uint64 {
 		b[14], b[15] = byte(pk.VLAN.TCI>>8), byte(pk.VLAN.TCI)
 		pk.SetMAC(0)
 		if l.okL3 {
-			pk.SetL3(l.l3 + vlanHeaderLen)
+			pk.SetL3(l.l3) // Linux lets it point at the tag
 		}
 		pk.Proto = pk.VLAN.Proto
 	}

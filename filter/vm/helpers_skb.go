@@ -132,6 +132,9 @@ func skbChangeTail(r *Run, _, n, flags, _, _ uint64) uint64 {
 	if flags != 0 || length > maxSKB || length < minLen(pk) {
 		return eInval
 	}
+	if r.encap {
+		return eNotSupp
+	}
 	switch have := pk.Len(); {
 	case length > have:
 		pk.Extend(length - have)
@@ -163,7 +166,7 @@ func skbChangeType(r *Run, _, t, _, _, _ uint64) uint64 {
 	return 0
 }
 
-// skbSetTstamp is bpf_skb_set_tstamp: a monotonic or TAI delivery time, or none.
+// skbSetTstamp is bpf_skb_set_tstamp: a receive time, or a monotonic or TAI delivery time.
 func skbSetTstamp(r *Run, _, t, kind, _, _ uint64) uint64 {
 	if p := r.skb.Proto; p != packet.EtherIPv4 && p != packet.EtherIPv6 {
 		return eNotSup
@@ -171,9 +174,6 @@ func skbSetTstamp(r *Run, _, t, kind, _, _ uint64) uint64 {
 	c := r.skbCtx()
 	switch uint32(kind) {
 	case 0:
-		if t != 0 {
-			return eInval
-		}
 	case 1, 2:
 		if t == 0 {
 			return eInval

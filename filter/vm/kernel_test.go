@@ -25,7 +25,11 @@ func loadKernel(typ ebpf.ProgType, insns []ebpf.Insn) (kernelProg, error) {
 		insns, license uint64
 		_              [104]byte
 	}{typ: uint32(typ), count: uint32(len(insns)), insns: addressOf(raw), license: addressOf(license)}
-	fd, _, e := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	var fd uintptr
+	e := unix.EAGAIN // also the answer when a signal came while the kernel was verifying
+	for tries := 0; e == unix.EAGAIN && tries < 100; tries++ {
+		fd, _, e = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	}
 	runtime.KeepAlive(raw)
 	runtime.KeepAlive(license)
 	switch e {
@@ -42,7 +46,7 @@ func (k kernelProg) close() { unix.Close(int(k)) }
 // run is BPF_PROG_TEST_RUN: the program's result and the packet afterwards.
 func (k kernelProg) run(t testing.TB, in []byte) (uint32, []byte) {
 	t.Helper()
-	out := make([]byte, len(in)+4096)
+	out := make([]byte, 1<<17)
 	attr := struct {
 		fd, ret, sizeIn, sizeOut uint32
 		in, out                  uint64

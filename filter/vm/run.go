@@ -37,17 +37,19 @@ type Run struct {
 	depth               int
 	frames              [maxDepth]frame
 
-	pkt   region    // linear part of the packet
-	extra regions   // map values, records and other memory handed out in this run
-	inner []*handle // maps found in maps, by this run or earlier ones
-	skb   *packet.Packet
-	env   Env
-	err   error // set by a helper to stop the run
-	rings []record
-	nf    netfilterCtx
-	xdp   xdpCtx
-	socks []*sockMem // found in this run
-	print []byte     // scratch of the formatting helpers
+	pkt    region    // linear part of the packet
+	extra  regions   // map values, records and other memory handed out in this run
+	inner  []*handle // maps found in maps, by this run or earlier ones
+	skb    *packet.Packet
+	env    Env
+	err    error // set by a helper to stop the run
+	rings  []record
+	encap  bool  // the program has put an outer header around the packet
+	levels uint8 // checksums verified beyond the first
+	nf     netfilterCtx
+	xdp    xdpCtx
+	socks  []*sockMem // found in this run
+	print  []byte     // scratch of the formatting helpers
 	// scratch holds bytes that a helper gathers from a packet in pieces.
 	scratch []byte
 }

@@ -54,6 +54,7 @@ func (r *Run) skbCtx() *skbCtx { return (*skbCtx)(unsafe.Pointer(&r.st.Ctx)) }
 // for programs that ask for nothing outside.
 func (r *Run) SKB(p *Prog, pk *packet.Packet, env Env) (uint32, error) {
 	r.skb, r.env, r.kind = pk, env, p.kind
+	r.encap, r.levels = false, 0
 	if p.native != nil && !p.use.reads {
 		h := pk.Head()
 		data := addressOf(h)

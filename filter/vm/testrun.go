@@ -189,13 +189,12 @@ func short(proto uint16, b []byte) bool {
 	return false
 }
 
-// testType is eth_type_trans on the loopback device, whose address is zero.
+// testType is eth_type_trans on the loopback device, whose address and broadcast address
+// are zero: what others broadcast is a multicast there.
 func testType(b []byte) packet.Type {
 	switch mac := [6]byte(b[:6]); {
 	case mac == [6]byte{}:
 		return packet.Host
-	case mac == [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}:
-		return packet.Broadcast
 	case mac[0]&1 != 0:
 		return packet.Multicast
 	}
