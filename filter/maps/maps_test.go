@@ -492,3 +492,37 @@ func BenchmarkElem(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkRing(b *testing.B) {
+	m := mustNew(b, Spec{Type: RingBuf, MaxEntries: 1 << 16})
+	r, err := m.NewRingReader()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	buf := make([]byte, 64)
+	drain := func() {
+		for ok := true; ok; {
+			_, ok = r.TryRead(buf)
+		}
+	}
+	b.Run("reserve-submit", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s := m.Reserve(16, 0)
+			if s == nil {
+				drain()
+				continue
+			}
+			m.Submit(s, RingNoWakeup)
+		}
+	})
+	drain()
+	b.Run("and-read", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			m.Submit(m.Reserve(16, 0), 0)
+			buf, _ = r.TryRead(buf)
+		}
+	})
+}

@@ -12,19 +12,22 @@ import (
 // The control block of a ring buffer, at Layout.Ctl: one page, directly before the
 // data. Positions only grow; masked they are offsets into the data.
 const (
-	ringConsumer = 0   // uint64: read up to here
-	ringProducer = 64  // uint64: reserved up to here
-	ringPending  = 72  // uint64: committed up to here at least
-	ringLock     = 128 // uint32: 1 while a producer reserves
-	ringMap      = 192 // uint32: map id
+	ringConsumer = 0  // uint64: read up to here
+	ringProducer = 64 // uint64: reserved up to here
 )
 
-// Record header, 8 bytes before the sample: uint32 length with the two bits below,
-// uint32 distance in pages from the control block, so that the block can be found
-// from a sample's address alone. Records start on multiples of 8.
+// A record is a header of 8 bytes and the sample, and begins on a multiple of 8. What
+// is not reserved is zero throughout, so that a reader takes a header that nobody has
+// written yet for one of a record that is not ready.
+//
+//	+0  uint32  length with the bits below; written last, 0 until then
+//	+4  uint32  length, written by who reserves
+//
+// To reserve is to move the producer's position on by compare-and-swap, if the end
+// stays within Mask bytes of the consumer's. To submit is to store the first word.
 const (
 	ringHeader  = 8
-	ringBusy    = 1 << 31 // reserved, not yet submitted
+	ringReady   = 1 << 31
 	ringDiscard = 1 << 30 // to be skipped by the reader
 	ringMaxSize = 1<<30 - 1
 )
@@ -94,36 +97,24 @@ func (b *ring) reserve(n uint64) []byte {
 	if n > ringMaxSize || recordSize(uint32(n)) > b.size {
 		return nil
 	}
-	lock := (*spinLock)(unsafe.Add(b.ctl, ringLock))
-	prod, pend := pos(b.ctl, ringProducer), pos(b.ctl, ringPending)
-	lock.lock()
-	at, cons, done := atomic.LoadUint64(prod), atomic.LoadUint64(pos(b.ctl, ringConsumer)), *pend
-	// Records that are still busy must not be overtaken, even if the reader's
-	// position says that there is room.
-	for done < at {
-		h := atomic.LoadUint32(b.header(done))
-		if h&ringBusy != 0 {
-			break
+	prod, cons := pos(b.ctl, ringProducer), pos(b.ctl, ringConsumer)
+	for {
+		at := atomic.LoadUint64(prod)
+		end := at + recordSize(uint32(n))
+		if end-atomic.LoadUint64(cons) > b.size-1 {
+			return nil
 		}
-		done += recordSize(h)
+		if atomic.CompareAndSwapUint64(prod, at, end) {
+			h := unsafe.Pointer(b.header(at))
+			*(*uint32)(unsafe.Add(h, 4)) = uint32(n)
+			return unsafe.Slice((*byte)(unsafe.Add(h, ringHeader)), n)
+		}
 	}
-	*pend = done
-	end := at + recordSize(uint32(n))
-	if end-cons > b.size-1 || end-done > b.size-1 {
-		lock.unlock()
-		return nil
-	}
-	h := b.header(at)
-	*(*uint32)(unsafe.Add(unsafe.Pointer(h), 4)) = uint32(at&(b.size-1)/pageSize) + 1
-	atomic.StoreUint32(h, uint32(n)|ringBusy)
-	atomic.StoreUint64(prod, end)
-	lock.unlock()
-	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(h), ringHeader)), n)
 }
 
 func (b *ring) commit(sample unsafe.Pointer, flags uint64, discard bool) {
 	h := (*uint32)(unsafe.Add(sample, -ringHeader))
-	n := atomic.LoadUint32(h) &^ ringBusy
+	n := *(*uint32)(unsafe.Add(sample, -ringHeader+4)) | ringReady
 	if discard {
 		n |= ringDiscard
 	}

@@ -42,15 +42,19 @@ func (r *RingReader) TryRead(buf []byte) ([]byte, bool) {
 		}
 		h := b.header(at)
 		n := atomic.LoadUint32(h)
-		if n&ringBusy != 0 {
+		if n&ringReady == 0 {
 			return nil, false
 		}
-		if n&ringDiscard == 0 {
-			size := min(uint64(n), b.size) // the word is in memory that programs can reach
-			buf = append(buf[:0], unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(h), ringHeader)), size)...)
+		// The length is in memory that programs can reach.
+		size := min(recordSize(n), b.size)
+		record := unsafe.Slice((*byte)(unsafe.Pointer(h)), size)
+		discarded := n&ringDiscard != 0
+		if !discarded {
+			buf = append(buf[:0], record[ringHeader:min(uint64(n&ringMaxSize)+ringHeader, size)]...)
 		}
-		atomic.StoreUint64(cons, at+recordSize(n))
-		if n&ringDiscard == 0 {
+		clear(record)
+		atomic.StoreUint64(cons, at+size)
+		if !discarded {
 			return buf, true
 		}
 	}
