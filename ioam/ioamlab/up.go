@@ -27,6 +27,7 @@ type Lab struct {
 	probers map[string]*probe.Prober
 	done    chan struct{}
 	wg      sync.WaitGroup
+	cancels []func()
 }
 
 // running are the labs with a section, until they go down.
@@ -84,7 +85,21 @@ func up(_ context.Context, l *lab.Lab, sec spec.Section) (func() error, error) {
 		if err != nil {
 			return nil, errors.Join(err, x.down())
 		}
-		n, err := ioam.Attach(host, s.config(&r, host.Interfaces()))
+		queues := new(backlog)
+		note := func() {
+			m := make(map[int]queued)
+			for _, i := range host.InterfaceList() {
+				if q, ok := i.Device().(queued); ok {
+					m[i.Index()] = q
+				}
+			}
+			queues.byIndex.Store(&m)
+		}
+		x.cancels = append(x.cancels, host.OnChange(note))
+		note()
+		c := s.config(&r, host.Interfaces())
+		c.Backlog = queues.octets
+		n, err := ioam.Attach(host, c)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("ioamlab: %s: %w", name, err), x.down())
 		}
@@ -109,6 +124,9 @@ func up(_ context.Context, l *lab.Lab, sec spec.Section) (func() error, error) {
 func (x *Lab) down() error {
 	close(x.done)
 	x.wg.Wait()
+	for _, f := range x.cancels {
+		f()
+	}
 	var errs []error
 	for _, p := range x.probers {
 		errs = append(errs, p.Close())
