@@ -234,10 +234,11 @@ func (v *verifier) markPrunePoints(pc int, in ebpf.Insn) {
 		t, _ := jumpTarget(pc, in)
 		v.info[t].prune = true
 	case in.Class() == ebpf.ClassJMP && in.ALUOp() == ebpf.JmpCond:
-		v.info[pc].prune, v.info[pc].force = true, true
+		t, _ := jumpTarget(pc, in)
+		v.info[pc].prune, v.info[pc].force, v.info[t].prune = true, true, true
 	default:
-		if _, ok := jumpTarget(pc, in); ok {
-			v.info[pc].prune = true
+		if to, ok := jumpTarget(pc, in); ok {
+			v.info[pc].prune, v.info[to].prune = true, true
 		}
 	}
 }
