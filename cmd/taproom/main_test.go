@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,12 +13,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/gopacket/gopacket/pcapgo"
 
 	"taproom/cmd/taproom/control"
 	"taproom/stack/lab"
+	"taproom/stack/lab/spec"
 	"taproom/tap/netns"
 )
+
+var update = flag.Bool("update", false, "write golden files")
 
 // asProgram makes the test binary be taproom: tests start it as users do.
 const asProgram = "TAPROOM_TEST_AS_PROGRAM"
@@ -234,6 +239,34 @@ func TestRooms(t *testing.T) {
 	s.contains(s.run("test", path), "ok    ping a → b", "2 passed, 0 failed")
 }
 
+// Every example is a test of its own.
+func TestExamples(t *testing.T) {
+	needRooms(t)
+	files, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, tool := range []string{"ping", "traceroute", "nc"} {
+				if _, err := exec.LookPath(tool); err != nil && bytes.Contains(text, []byte(tool)) {
+					t.Skipf("needs %s: %v", tool, err)
+				}
+			}
+			abs, err := filepath.Abs(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newShell(t)
+			s.contains(s.run("test", abs), ", 0 failed")
+		})
+	}
+}
+
 // A full disk ends a capture with an error, and nothing else.
 func TestCaptureOnFullDisk(t *testing.T) {
 	needRooms(t)
@@ -297,6 +330,25 @@ func until(t *testing.T, what string, f func() bool) {
 	}
 }
 
+// The published schema is what this program reads, with the sections of all
+// subsystems. Run with -update after a change.
+func TestSchemaIsCurrent(t *testing.T) {
+	const path = "../../examples/lab.schema.json"
+	got := spec.Schema()
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s is not current, run go test -update (-file +types):\n%s", path, diff)
+	}
+}
+
 // Every subcommand says what it does, with an example.
 func TestHelp(t *testing.T) {
 	for _, c := range newRoot().Commands() {
@@ -306,8 +358,8 @@ func TestHelp(t *testing.T) {
 		if c.Short == "" || c.Example == "" && !c.HasSubCommands() {
 			t.Errorf("taproom %s has no summary or example", c.Name())
 		}
-		for _, line := range strings.Split(c.Long+"\n"+c.Example, "\n") {
-			if len([]rune(line)) > 80 && !strings.HasPrefix(line, "Settings:") {
+		for _, line := range strings.Split(c.Long, "\n") {
+			if len([]rune(line)) > 100 && !strings.HasPrefix(line, "Settings:") {
 				t.Errorf("taproom %s: a line of its help has %d columns: %s", c.Name(), len([]rune(line)), line)
 			}
 		}
