@@ -359,4 +359,3 @@ func BenchmarkElem(b *testing.B) {
 		})
 	}
 }
-

@@ -283,4 +283,3 @@ func TestCounts(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 }
-
