@@ -16,8 +16,7 @@ import (
 //	Report     one-sided bandwidth tests
 //	Close      the last point, and "done"
 //
-// How many points a test has follows from its kind; see [Points]. A client keeps
-// the order itself. A server that does nothing of its own, as in READ, WRITE and
+// A client keeps the order itself. A server that does nothing of its own, as in READ, WRITE and
 // atomic tests, can answer whatever comes with [Session.Follow].
 //
 // The other side's messages are read in full before ours of the same kind is
@@ -181,12 +180,11 @@ func (k Kind) String() string {
 	return [...]string{"Send", "RDMA_Write", "RDMA_Read", "Atomic"}[k]
 }
 
-// Points returns how often perftest synchronises between Sync and the traffic of
-// each size; after the traffic only Close does. With report, the client of a
-// bandwidth test tells its figures before that.
-func Points(k Kind, latency bool) (before int, report bool) {
-	if latency && k == Write {
-		return 1, false
-	}
-	return 2, !latency && k != Send
-}
+// Points is how often perftest synchronises between Sync and the traffic; a
+// bandwidth test of SENDs does so before each size. After the traffic only Close
+// does.
+const Points = 2
+
+// Reports tells whether the client tells the server its figures before Close: in
+// bandwidth tests of which a server sees nothing.
+func Reports(k Kind, latency bool) bool { return !latency && k != Send }

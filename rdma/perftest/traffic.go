@@ -137,15 +137,17 @@ func (b *bench) receive(n int) (Report, error) {
 }
 
 // latency does one operation after the other. With SEND and WRITE the two sides
-// take turns, the client first, and half of a round trip is what counts.
+// take turns, and half of a round trip is what counts. The client begins with
+// SEND, the server with WRITE, as perftest has it.
 func (b *bench) latency(n int) (Latency, error) {
 	w := b.request(0, n, make([]rdma.SGE, 1))
 	w.Flags |= rdma.Signaled
 	turns := b.Kind == Send || b.Kind == Write
+	second := b.server == (b.Kind == Send)
 	samples := make([]time.Duration, 0, b.Iterations)
 	last := time.Now()
 	for i := range b.Iterations {
-		if turns && b.server {
+		if turns && second {
 			if err := b.turn(i+1, n); err != nil {
 				return Latency{}, err
 			}
@@ -156,7 +158,7 @@ func (b *bench) latency(n int) (Latency, error) {
 		if _, err := b.qps[0].PostSend(w); err != nil {
 			return Latency{}, err
 		}
-		if turns && !b.server {
+		if turns && !second {
 			if err := b.turn(i+1, n); err != nil {
 				return Latency{}, err
 			}
