@@ -106,15 +106,17 @@ type Layout struct {
 //	+ValueOff    value
 //
 // A link is the node's address less Base, divided by 8; 0 is none. Roots is an
-// array of 256 entries by the first data byte:
+// array of 1<<RootBits entries, by the first RootBits bits of the data (the first of
+// them the highest):
 //
-//	+0   uint32  link to the first node with a prefix of 8 bits or more under
-//	             this byte; 0: none
-//	+4   uint32  link to the longest element with a prefix shorter than 8 bits
-//	             that covers this byte; 0: none
+//	+0   uint32  link to the first node with a prefix of RootBits or more under
+//	             these bits; 0: none
+//	+4   uint32  link to the longest element with a shorter prefix that covers
+//	             these bits; 0: none
 //
-// A lookup with a prefix length below 8 goes through Elem.
+// A lookup with a prefix length below RootBits goes through Elem.
 type LPMLayout struct {
 	Roots    uintptr
+	RootBits uint32 // 8 to 16
 	DataSize uint32 // bytes of prefix data: KeySize - 4
 }

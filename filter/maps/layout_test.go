@@ -40,7 +40,7 @@ func TestLayouts(t *testing.T) {
 		for range 200 {
 			key := randomKey(r, &s)
 			if s.Type == LPMTrie {
-				key[0] = max(key[0], 8)
+				key[0] = max(key[0], byte(m.Layout().LPM.RootBits))
 			}
 			value := make([]byte, s.ValueSize)
 			for n := range value {
@@ -49,7 +49,7 @@ func TestLayouts(t *testing.T) {
 			m.Set(key, value, 0, r.IntN(s.CPUs))
 			key = randomKey(r, &s)
 			if s.Type == LPMTrie {
-				key[0] = max(key[0], 8)
+				key[0] = max(key[0], byte(m.Layout().LPM.RootBits))
 			}
 			cpu := r.IntN(s.CPUs)
 			want, ok := m.Elem(key, cpu)
@@ -121,7 +121,8 @@ func walkLPM(l Layout, key []byte) uintptr {
 	if at[uint32](l.Seq)&1 != 0 {
 		panic("being changed")
 	}
-	entry := l.LPM.Roots + uintptr(data[0])*8
+	first := binary.BigEndian.Uint64(data) >> (64 - l.LPM.RootBits)
+	entry := l.LPM.Roots + uintptr(first)*8
 	link, best := at[uint32](entry), at[uint32](entry+4)
 	for link != 0 {
 		node := l.Base + uintptr(link)*8

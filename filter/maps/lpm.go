@@ -15,11 +15,14 @@ const (
 	nodeElem  = 12 // not 0 if the node is an element; free-slot link while free
 	nodeData  = 16
 
-	rootBits = 8 // the first data byte is looked up in a table
+	// Bounds of how many bits are looked up in a table at first. More make for
+	// shorter walks; a table is as many times 8 bytes as it has entries.
+	minRootBits = 8
+	maxRootBits = 16
 )
 
 // lpm is the store of LPMTrie: a binary trie with compressed paths, entered
-// through a table indexed by the first data byte.
+// through a table indexed by the first bits.
 //
 // Lookups take no lock. A writer makes seq odd, changes links one at a time so
 // that a reader always sees nodes, and makes seq even again; a reader that finds
@@ -33,7 +36,8 @@ type lpm struct {
 	valOff  uintptr
 	vsize   uintptr
 	base    unsafe.Pointer
-	roots   unsafe.Pointer // 256 pairs of links
+	roots   unsafe.Pointer // 1<<bits pairs of links
+	bits    uint32
 	seq     *uint32
 
 	mu    sync.Mutex
@@ -52,7 +56,8 @@ func newLPM(m *Map) (store, error) {
 	// n elements branch at n-1 places at most. A replacement needs one node more,
 	// and node 0 is never used because link 0 means none.
 	n := min(2*uint64(s.MaxEntries)+2, maxLinked/stride)
-	table, err := m.alloc(pageSize, true)
+	t.bits = min(max(minRootBits, uint32(bits.Len32(s.MaxEntries))+4), maxRootBits, t.max)
+	table, err := m.alloc(64+8<<t.bits, true)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +71,7 @@ func newLPM(m *Map) (store, error) {
 	m.layout = Layout{
 		Kind: LayoutLPM, Base: uintptr(t.base), Entries: s.MaxEntries, Stride: uintptr(stride),
 		ValueOff: t.valOff, Seq: uintptr(unsafe.Pointer(t.seq)),
-		LPM: LPMLayout{Roots: uintptr(t.roots), DataSize: data},
+		LPM: LPMLayout{Roots: uintptr(t.roots), RootBits: t.bits, DataSize: data},
 	}
 	return t, nil
 }
@@ -195,24 +200,24 @@ func (t *lpm) elemWord(key []byte) []byte {
 	p := parse(key, buf[:])
 	data := buf[0]
 	seq := atomic.LoadUint32(t.seq)
-	if seq&1 != 0 || p.len < rootBits || p.len > t.max {
+	if seq&1 != 0 || p.len < t.bits || p.len > t.max {
 		return t.elemOf(&p)
 	}
-	e := t.entry(uint32(data >> (64 - rootBits)))
+	e := t.entry(uint32(data >> (64 - t.bits&63)))
 	l, best := atomic.LoadUint32(&e[0]), atomic.LoadUint32(&e[1])
 	for l != 0 {
 		n := unsafe.Add(t.base, uintptr(l)*linkUnit)
-		bits := *plen(n)
-		if bits > p.len || (*(*uint64)(unsafe.Add(n, nodeData))^data)>>(64-bits&127) != 0 {
+		have := *plen(n)
+		if have > p.len || (*(*uint64)(unsafe.Add(n, nodeData))^data)>>(64-have&127) != 0 {
 			break
 		}
 		if *isElem(n) != 0 {
 			best = l
 		}
-		if bits >= t.max {
+		if have >= t.max {
 			break
 		}
-		l = atomic.LoadUint32(child(n, uint32(data>>(63-bits&63))&1))
+		l = atomic.LoadUint32(child(n, uint32(data>>(63-have&63))&1))
 	}
 	if atomic.LoadUint32(t.seq) != seq {
 		return t.elemOf(&p)
@@ -230,8 +235,8 @@ func (t *lpm) found(n node) []byte {
 // lookup returns the longest element that covers p.
 func (t *lpm) lookup(p *prefix) (best node) {
 	n := t.node(atomic.LoadUint32(&t.root))
-	if p.len >= rootBits {
-		e := t.entry(uint32(p.data[0] >> (64 - rootBits)))
+	if p.len >= t.bits {
+		e := t.entry(uint32(p.data[0] >> (64 - t.bits&63)))
 		n, best = t.node(atomic.LoadUint32(&e[0])), t.node(atomic.LoadUint32(&e[1]))
 	}
 	for n != nil {
@@ -250,7 +255,7 @@ func (t *lpm) lookup(p *prefix) (best node) {
 	return best
 }
 
-// entry returns the table's pair of links for a first byte.
+// entry returns the table's pair of links for a value of the first bits.
 func (t *lpm) entry(b uint32) *[2]uint32 {
 	return (*[2]uint32)(unsafe.Add(t.roots, uintptr(b)*8))
 }

@@ -113,28 +113,51 @@ func (t *lpm) end(p *prefix) {
 	atomic.AddUint32(t.seq, 1)
 }
 
-// reindex computes the table's entries for all first bytes that p covers.
+// reindex computes the table's entries for all first bits that p covers.
 func (t *lpm) reindex(p *prefix) {
-	l := min(p.len, rootBits)
-	first := uint32(p.data[0]>>(64-rootBits)) &^ (1<<(rootBits-l) - 1)
-	q := prefix{len: rootBits, data: make([]uint64, t.words)}
-	for b := first; b < first+1<<(rootBits-l); b++ {
-		var best node
-		q.data[0] = uint64(b) << (64 - rootBits)
-		n := t.node(t.root)
-		for n != nil && *plen(n) < rootBits {
-			if t.match(n, &q) < *plen(n) {
-				n = nil
-				break
-			}
-			if *isElem(n) != 0 {
-				best = n
-			}
-			n = t.node(*child(n, bit(q.data, *plen(n))))
-		}
-		if n != nil && t.match(n, &q) < rootBits {
-			n = nil
-		}
+	l := min(p.len, t.bits)
+	first := t.first(p.data) &^ (1<<(t.bits-l) - 1)
+	t.index(span{first, first + 1<<(t.bits-l)}, span{0, 1 << t.bits}, t.node(t.root), nil)
+}
+
+// first returns the bits that the table is indexed by.
+func (t *lpm) first(data []uint64) uint32 { return uint32(data[0] >> (64 - t.bits&63)) }
+
+// span is a range of table entries, the end excluded.
+type span struct{ from, to uint32 }
+
+func (s span) and(o span) span { return span{max(s.from, o.from), min(s.to, o.to)} }
+
+// index fills the entries in want for the part of the trie under n, which lies in
+// all; best is the longest element that covers all.
+func (t *lpm) index(want, all span, n, best node) {
+	if want = want.and(all); want.from >= want.to {
+		return
+	}
+	if n == nil {
+		t.put(want, nil, best)
+		return
+	}
+	l, at := *plen(n), t.first(t.data(n))
+	if l >= t.bits {
+		t.put(span{want.from, min(want.to, at)}, nil, best)
+		t.put(want.and(span{at, at + 1}), n, best)
+		t.put(span{max(want.from, at+1), want.to}, nil, best)
+		return
+	}
+	under := span{at, at + 1<<(t.bits-l)}
+	t.put(span{want.from, min(want.to, under.from)}, nil, best)
+	t.put(span{max(want.from, under.to), want.to}, nil, best)
+	if *isElem(n) != 0 {
+		best = n
+	}
+	half := (under.from + under.to) / 2
+	t.index(want, span{under.from, half}, t.node(*child(n, 0)), best)
+	t.index(want, span{half, under.to}, t.node(*child(n, 1)), best)
+}
+
+func (t *lpm) put(s span, n, best node) {
+	for b := s.from; b < s.to; b++ {
 		e := t.entry(b)
 		atomic.StoreUint32(&e[0], t.link(n))
 		atomic.StoreUint32(&e[1], t.link(best))

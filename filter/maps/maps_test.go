@@ -144,7 +144,7 @@ func TestLRUSparesTheUsed(t *testing.T) {
 }
 
 func TestBudget(t *testing.T) {
-	b := NewBudget(1 << 20)
+	b := NewBudget(2 << 20)
 	m, err := New(Spec{Type: Array, KeySize: 4, ValueSize: 8, MaxEntries: 1 << 16, Budget: b})
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestBudget(t *testing.T) {
 	if b.Used() != 1<<19 || m.Memory() != 1<<19 {
 		t.Errorf("%d bytes used, map %d", b.Used(), m.Memory())
 	}
-	if _, err := New(Spec{Type: Array, KeySize: 4, ValueSize: 8, MaxEntries: 1 << 17, Budget: b}); !errors.Is(err, syscall.ENOMEM) {
+	if _, err := New(Spec{Type: Array, KeySize: 4, ValueSize: 8, MaxEntries: 1 << 18, Budget: b}); !errors.Is(err, syscall.ENOMEM) {
 		t.Errorf("over budget: %v", err)
 	}
 	lazy := mustNew(t, Spec{Type: LPMTrie, KeySize: 8, ValueSize: 8, MaxEntries: 1 << 31, Flags: NoPrealloc, Budget: b})
