@@ -1,6 +1,9 @@
 package ioam
 
-import "sync/atomic"
+import (
+	"fmt"
+	"sync/atomic"
+)
 
 // Counter names one of a node's counts.
 type Counter uint8
@@ -46,6 +49,33 @@ var counterNames = [numCounters]string{
 }
 
 func (c Counter) String() string { return counterNames[c%numCounters] }
+
+// reasons explain the counters that stand for a refusal.
+var reasons = map[Counter]string{
+	NotInserted: "the packet has a hop-by-hop header already, and inline insertion makes no second one; encap does not mind",
+	RefusedRoCE: "UDP port 4791 is RoCE: its checksum covers the IPv6 length and next header, so its receiver would drop a packet " +
+		"with an inline trace. Use mode encap, or auto with a tundst, or say stripped if somebody takes the trace out on the way",
+	RefusedSize: "the packet would not have fitted with the trace, and nobody could be told",
+	TooBig:      "with the trace the packet is larger than the MTU; its sender has been told the MTU that leaves room",
+	Unroutable:  "there is no route to the tunnel's destination, or no source address for it",
+	DropEdge:    "the packet came with IOAM options from an interface that is the domain's edge",
+	EventsLost:  "a subscriber did not read its events fast enough",
+}
+
+// Reason says in words why packets are counted there, for counters that stand
+// for a refusal or a loss; empty for the others.
+func (c Counter) Reason() string { return reasons[c] }
+
+// Refused lists what has been refused or lost so far, with the reasons.
+func (n *Node) Refused() map[string]string {
+	m := make(map[string]string)
+	for c, why := range reasons {
+		if v := n.counters[c].Load(); v > 0 {
+			m[c.String()] = fmt.Sprintf("%d: %s", v, why)
+		}
+	}
+	return m
+}
 
 type counters [numCounters]atomic.Uint64
 

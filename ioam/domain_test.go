@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -221,6 +222,9 @@ func TestRoCE(t *testing.T) {
 		l := newLine(t, map[string]ioam.Config{"e1": {Tunnels: []ioam.Tunnel{toReceiver}}})
 		l.send(f)
 		l.wantOut(t, arrived(f, 3))
+		if why := l.ioam["e1"].Refused()["refused_roce"]; !strings.Contains(why, "1: UDP port 4791") {
+			t.Errorf("reason %q", why)
+		}
 		if l.ioam["e1"].Count(ioam.RefusedRoCE) != 1 || l.ioam["e1"].Count(ioam.Inserted) != 0 {
 			t.Errorf("counters %v", l.ioam["e1"].Counters())
 		}

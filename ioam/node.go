@@ -27,7 +27,6 @@ type Node struct {
 
 	counters counters
 	subs     atomic.Pointer[[]*Subscription]
-	e2eSeq   atomic.Uint64
 
 	mu     sync.Mutex // serialises changes; packets never take it
 	closed bool

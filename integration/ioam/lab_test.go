@@ -112,11 +112,18 @@ ioam:
 	if err := l.Apply(context.Background(), file, nil); err != nil {
 		t.Fatal(err)
 	}
+	// Neighbours are found first: what waits for them has been filled already.
+	ping, err := l.Start("a", lab.Command{Argv: []string{"ping", "-c", "1", "fd00:b::2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ping.Close()
+	ping.Exit()
 	sub := ioamlab.Of(l).Nodes["r2"].Subscribe(64)
 	p, err := l.Start("a", lab.Command{Argv: []string{"python3", "-c", `
 import socket
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-for i in range(20):
+for i in range(30):
     s.sendto(bytes(1000), ("fd00:b::2", 9))
 `}})
 	if err != nil {
@@ -125,7 +132,7 @@ for i in range(20):
 	defer p.Close()
 	last := uint32(0)
 	grown := 0
-	for deadline := time.After(10 * time.Second); grown < 10; {
+	for deadline := time.After(10 * time.Second); grown < 5 || last < 5000; {
 		select {
 		case e := <-sub.C:
 			hops, err := e.Hops()

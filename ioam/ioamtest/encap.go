@@ -88,8 +88,7 @@ func runEncap(f *encapFile, v *encapVector, make Maker) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	prefix := netip.MustParsePrefix("2001:db8:b::/64")
-	tunnel, err := ioam.ParseEncap(prefix, attrs)
+	tunnel, err := ioam.ParseEncap(f.encapPrefix(), attrs)
 	if v.Errno != "OK" {
 		return 1, wantRefusal(err, v)
 	}
@@ -136,6 +135,16 @@ func runEncap(f *encapFile, v *encapVector, make Maker) (int, error) {
 		}
 	}
 	return len(v.Packets), nil
+}
+
+// encapPrefix is the destination of the encap route.
+func (f *encapFile) encapPrefix() netip.Prefix {
+	for _, r := range f.Node.Routes {
+		if prefix, _, ok := strings.Cut(r, " = the encap route"); ok {
+			return netip.MustParsePrefix(prefix)
+		}
+	}
+	return netip.Prefix{}
 }
 
 func wantRefusal(err error, v *encapVector) error {
