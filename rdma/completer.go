@@ -97,7 +97,7 @@ func (q *QP) complete(w *sendWQE) {
 	if w.flags&Signaled == 0 && !q.sigAll {
 		return
 	}
-	wc := WC{ID: w.id, Opcode: w.info.wc, QPN: q.num, Time: q.dev.clock.Now()}
+	wc := WC{ID: w.id, Opcode: w.info.wc, QPN: q.num, Time: q.now}
 	switch w.op {
 	case WRRead, WRCompareSwap, WRFetchAdd:
 		wc.ByteLen = w.length
@@ -124,7 +124,7 @@ func (q *QP) overflow() {
 func (q *QP) failHead(st Status, c Cause, psn roce.PSN) {
 	s := &q.sq
 	w := s.at(s.head)
-	wc := WC{ID: w.id, Status: st, Cause: c, Opcode: w.info.wc, QPN: q.num, PSN: psn, Time: q.dev.clock.Now()}
+	wc := WC{ID: w.id, Status: st, Cause: c, Opcode: w.info.wc, QPN: q.num, PSN: psn, Time: q.now}
 	s.head++
 	if s.next < s.head {
 		s.next = s.head
@@ -146,10 +146,11 @@ func (q *QP) failHead(st Status, c Cause, psn roce.PSN) {
 // flushSendLocked completes all posted sends with the flush error.
 func (q *QP) flushSendLocked() {
 	s := &q.sq
+	q.now = q.dev.clock.Now()
 	for s.head != s.tail {
 		w := s.at(s.head)
 		s.head++
-		wc := WC{ID: w.id, Status: WRFlushErr, Cause: CauseQPError, Opcode: w.info.wc, QPN: q.num, Time: q.dev.clock.Now()}
+		wc := WC{ID: w.id, Status: WRFlushErr, Cause: CauseQPError, Opcode: w.info.wc, QPN: q.num, Time: q.now}
 		if !q.sendCQ.push(&wc, true) {
 			q.overflow()
 			break

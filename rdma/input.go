@@ -209,6 +209,7 @@ func (d *Device) multicast(x *rxPacket) {
 // input takes a packet for the queue pair. q.mu is held.
 func (q *QP) input(x *rxPacket, now int64) {
 	info := x.Info()
+	q.now = now
 	q.count.RcvdPkts++
 	q.count.RcvdBytes += uint64(len(x.BTH) + roce.ICRCLen)
 	q.trace.add(now, false, x.BTH, len(x.Payload))

@@ -34,6 +34,7 @@ func (q *QP) transmit() bool {
 	for ; n < burst; n++ {
 		if now == 0 && (!q.resp.idle() || q.sq.next != q.sq.tail) {
 			now = q.dev.clock.Now()
+			q.now = now
 		}
 		if !q.answerOne(now) && !q.requestOne(now) {
 			break

@@ -77,8 +77,9 @@ type Options struct {
 	// LikeRxe does as rxe does where more than one way is right: AckReq on the
 	// last packet of every message and every 66th, an ACK for each packet with
 	// AckReq and each duplicate, a missing READ response noticed by the time-out
-	// only, and a READ asked for again from its middle answered with MIDDLE and
-	// LAST, not FIRST. For tests that compare packets.
+	// only, a READ asked for again from its middle answered with MIDDLE and LAST,
+	// not FIRST, and a UC message delivered as often as it arrives. For tests that
+	// compare packets.
 	LikeRxe    bool
 	Congestion Congestion
 	// TraceDepth is how many packets the trace of each queue pair keeps; 0 for

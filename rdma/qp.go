@@ -97,6 +97,7 @@ type QP struct {
 	count   Counters
 	trace   traceRing
 	armedAt int64
+	now     int64 // when what is being done began: the time of completions
 }
 
 // CreateQP makes a queue pair in state RESET.

@@ -301,7 +301,7 @@ func (q *QP) takeWrite(x *rxPacket, psn roce.PSN) {
 func (q *QP) completeRecv(wc *WC, solicited bool) bool {
 	r := &q.resp
 	r.hasWQE = false
-	wc.ID, wc.QPN, wc.Time = r.wqe.id, q.num, q.dev.clock.Now()
+	wc.ID, wc.QPN, wc.Time = r.wqe.id, q.num, q.now
 	q.count.RDMARecvs++
 	return q.recvCQ.push(wc, solicited || wc.Status != Success)
 }
@@ -342,6 +342,7 @@ func (q *QP) scatter(pd *PD, sges []SGE, off uint64, b []byte) bool {
 // an SRQ stay for others; the queue pair says that it takes no more.
 func (q *QP) flushRecvLocked() {
 	r := &q.resp
+	q.now = q.dev.clock.Now()
 	if r.hasWQE {
 		q.completeRecv(&WC{Status: WRFlushErr, Cause: CauseQPError}, true)
 	}

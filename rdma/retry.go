@@ -23,7 +23,7 @@ func (q *QP) wake(at, now int64) {
 		q.mu.Unlock()
 		return
 	}
-	q.armedAt = 0
+	q.armedAt, q.now = 0, now
 	r := &q.req
 	due := r.rnrAt != 0 && now >= r.rnrAt || q.cong.paced && q.cong.ready(now)
 	if r.retryAt != 0 && now >= r.retryAt {

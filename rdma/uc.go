@@ -5,15 +5,16 @@ import "taproom/rdma/roce"
 // respondUC takes a request on a UC queue pair. Nothing is acknowledged: a
 // message with a packet missing is dropped, its receive used for the next one,
 // and the next FIRST or ONLY is taken whatever came before (IBTA 9.8.2.2). A
-// packet from behind is a late or doubled one and is dropped.
+// packet from behind is a late or doubled one and is dropped, so that no message
+// is delivered twice; rxe takes it for a new one.
 func (q *QP) respondUC(x *rxPacket) {
 	r, info := &q.resp, x.Info()
 	psn := x.BTH.PSN()
 	switch d := psn.Sub(r.psn); {
-	case d < 0:
+	case d < 0 && !q.dev.opts.LikeRxe:
 		q.count.DuplicateRequest++
 		return
-	case d > 0:
+	case d != 0:
 		q.count.OutOfSeqRequest++
 		r.op, r.lost = roce.OpNone, true
 	}
