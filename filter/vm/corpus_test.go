@@ -103,7 +103,7 @@ func loadObject(t testing.TB, file string, o Options) *object {
 	ob := &object{c, map[string]*Prog{}}
 	for name, p := range c.Programs {
 		if ob.progs[name], err = load(p, o); err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %v", name, err)
 		}
 	}
 	err = c.Link(func(name string) (maps.Prog, error) {

@@ -7,8 +7,10 @@ import (
 	"math/bits"
 	"net/netip"
 	"strconv"
+	"unsafe"
 
 	"taproom/filter/helper"
+	"taproom/filter/maps"
 )
 
 func init() {
@@ -220,8 +222,8 @@ flags:
 	return v, n, 0
 }
 
-// convert formats one argument. Addresses of %s, %pI4 and the like are read as the
-// program's memory; what cannot be read is empty.
+// convert formats one argument. What the addresses of %s, %pI4 and the like point to is
+// empty, or zero, if it cannot be read.
 func (r *Run) convert(out []byte, v verb, a uint64) ([]byte, bool) {
 	var s string
 	switch v.kind {
@@ -249,12 +251,7 @@ func (r *Run) convert(out []byte, v verb, a uint64) ([]byte, bool) {
 	case 'c':
 		s = string([]byte{byte(a)})
 	case 's':
-		if a != 0 {
-			var ok bool
-			if s, ok = r.text(a, maxTrace); !ok {
-				return out, false
-			}
-		}
+		s = r.peekText(a)
 	default:
 		return r.pointerVerb(out, v, a)
 	}
@@ -265,19 +262,15 @@ func (r *Run) convert(out []byte, v verb, a uint64) ([]byte, bool) {
 func (r *Run) pointerVerb(out []byte, v verb, a uint64) ([]byte, bool) {
 	switch v.ip {
 	case "i4", "I4":
-		b := r.mem(a, 4, false)
-		if b == nil {
-			return out, false
-		}
+		b := make([]byte, 4)
+		copy(b, r.peek(a, 4))
 		if v.ip == "i4" {
 			return pad(out, fmt.Sprintf("%03d.%03d.%03d.%03d", b[0], b[1], b[2], b[3]), v), true
 		}
 		return pad(out, netip.AddrFrom4([4]byte(b)).String(), v), true
 	case "i6", "I6":
-		b := r.mem(a, 16, false)
-		if b == nil {
-			return out, false
-		}
+		b := make([]byte, 16)
+		copy(b, r.peek(a, 16))
 		var s []byte
 		for i := 0; i < 16; i += 2 {
 			if i > 0 && v.ip == "I6" {
@@ -310,4 +303,36 @@ func pad(out []byte, s string, v verb) []byte {
 		out = append(out, ' ')
 	}
 	return out
+}
+
+// peek returns n bytes at an address that no verifier has looked at, nil unless they
+// are known to be the program's: on its stack, in its global data, in an array, in what
+// it was handed in this run.
+func (r *Run) peek(a, n uint64) []byte {
+	if p := r.reach(a, n, false); p != nil {
+		return unsafe.Slice((*byte)(p), n)
+	}
+	for _, m := range r.cur.maps {
+		l := m.Layout()
+		if l.Kind != maps.LayoutArray {
+			continue
+		}
+		if o := a - uint64(l.Base); o < uint64(l.Stride)*uint64(l.Entries) && o%uint64(l.Stride)+n <= uint64(l.Stride) {
+			return unsafe.Slice((*byte)(pointer(a)), n)
+		}
+	}
+	return nil
+}
+
+// peekText reads a zero-terminated string the same way.
+func (r *Run) peekText(a uint64) string {
+	var b []byte
+	for len(b) < maxTrace {
+		c := r.peek(a+uint64(len(b)), 1)
+		if c == nil || c[0] == 0 {
+			break
+		}
+		b = append(b, c[0])
+	}
+	return string(b)
 }

@@ -1,0 +1,72 @@
+package vm
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	cebpf "github.com/cilium/ebpf"
+)
+
+// TestFeatures runs the programs of testdata/src/features.c interpreted and compiled,
+// twice each on the same maps, and compares with the kernel where that is possible.
+func TestFeatures(t *testing.T) {
+	file := filepath.Join("testdata", "features.o")
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kernel *cebpf.Collection
+	if os.Getuid() == 0 {
+		spec, err := cebpf.LoadCollectionSpecFromReader(bytes.NewReader(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kernel, err = cebpf.NewCollection(spec); err != nil {
+			t.Logf("not compared with the kernel: %v", err)
+		} else {
+			defer kernel.Close()
+		}
+	}
+	in := skbFrames[0]
+	want := map[string][2]uint32{}
+	interp := loadObject(t, file, Options{NoJIT: true})
+	defer interp.close()
+	compiled := loadObject(t, file, Options{})
+	defer compiled.close()
+	for name := range interp.progs {
+		for round := range 2 {
+			a, err := interp.progs[name].TestRun(TestOptions{Data: in})
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			b, err := compiled.progs[name].TestRun(TestOptions{Data: in})
+			if err != nil {
+				t.Errorf("%s: compiled: %v", name, err)
+				continue
+			}
+			if a.Return != b.Return || a.SKB != b.SKB {
+				t.Errorf("%s, round %d: interpreted %#x, compiled %#x", name, round, a.Return, b.Return)
+			}
+			w := want[name]
+			w[round] = a.Return
+			want[name] = w
+		}
+	}
+	if kernel == nil {
+		return
+	}
+	for name, w := range want {
+		for round := range 2 {
+			ret, err := kernel.Programs[name].Run(&cebpf.RunOptions{Data: in, DataOut: make([]byte, 256)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ret != w[round] {
+				t.Errorf("%s, round %d: %#x (%d), kernel %#x (%d)", name, round, w[round], w[round], ret, ret)
+			}
+		}
+	}
+}
