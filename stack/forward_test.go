@@ -3,6 +3,7 @@ package stack
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -245,5 +246,48 @@ func BenchmarkForward(b *testing.B) {
 				n.y0.recv(0, p.Batch())
 			}
 		})
+	}
+}
+
+// BenchmarkForwardHooks is the same with an empty handler at every point.
+func BenchmarkForwardHooks(b *testing.B) {
+	n := newTestNode(b)
+	n.y0.keep, n.y1.keep = false, false
+	f := frame(macY0, macX, ip(ipSpec{src: "10.9.0.1", dst: "10.9.1.3", payload: udpTo("10.9.0.1", "10.9.1.3", 1, 2, data(18))}))
+	run := func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			p := packet.Alloc(len(f))
+			copy(p.Head(), f)
+			n.y0.recv(0, p.Batch())
+		}
+	}
+	b.Run("none", run)
+	for pt := range hook.NumPoints {
+		_, err := n.Attach(pt, hook.HandlerFunc(func(hook.Point, *hook.Packet) hook.Verdict { return hook.Continue }), hook.Options{})
+		must(b, err)
+	}
+	b.Run("seven", run)
+}
+
+// BenchmarkForwardScale is the same with 1,000 interfaces and 100,000 routes.
+func BenchmarkForwardScale(b *testing.B) {
+	n := newTestNode(b)
+	n.y0.keep, n.y1.keep = false, false
+	for k := range 1000 {
+		_, err := n.AddInterface(newPort(fmt.Sprintf("p%d", k)), InterfaceConfig{NoLinkLocal: true})
+		must(b, err)
+	}
+	routes := make([]Route, 100000)
+	for k := range routes {
+		routes[k] = Route{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(k >> 16), byte(k >> 8), byte(k)}), 32), Via: netip.MustParseAddr("10.9.1.3")}
+	}
+	must(b, n.AddRoutes(routes))
+	f := frame(macY0, macX, ip(ipSpec{src: "10.9.0.1", dst: "11.0.70.7", payload: udpTo("10.9.0.1", "11.0.70.7", 1, 2, data(18))}))
+	b.ReportAllocs()
+	for b.Loop() {
+		p := packet.Alloc(len(f))
+		copy(p.Head(), f)
+		n.y0.recv(0, p.Batch())
 	}
 }
