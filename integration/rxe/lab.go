@@ -103,15 +103,23 @@ func (l *Lab) TAP(name string, mtu int, vnet bool) (*os.File, error) {
 		return nil, fmt.Errorf("%w: TAP %s: %w", ErrUnavailable, name, err)
 	}
 	f := os.NewFile(uintptr(fd), name)
+	if err := l.Enslave(name, mtu); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Enslave makes a device of the namespace a port of the bridge, and brings it up.
+func (l *Lab) Enslave(name string, mtu int) error {
 	link, err := l.handle.LinkByName(name)
 	if err == nil {
 		err = errors.Join(l.handle.LinkSetMTU(link, mtu), l.handle.LinkSetMaster(link, l.bridge), l.handle.LinkSetUp(link))
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("rxe: TAP %s: %w", name, err)
+		return fmt.Errorf("rxe: device %s: %w", name, err)
 	}
-	return f, nil
+	return nil
 }
 
 // BridgeAddr is the bridge's own address: what the kernel on our side of the

@@ -11,9 +11,10 @@ import (
 	"time"
 )
 
-// required tells whether TAPROOM_REQUIRE names a capability.
+// required tells whether TAPROOM_REQUIRE names a capability, or all.
 func required(capability string) bool {
-	return slices.Contains(strings.Split(os.Getenv("TAPROOM_REQUIRE"), ","), capability)
+	list := strings.Split(os.Getenv("TAPROOM_REQUIRE"), ",")
+	return slices.Contains(list, capability) || slices.Contains(list, "all")
 }
 
 // Missing skips a test for want of a capability, or fails it where

@@ -15,6 +15,7 @@ import (
 
 	"taproom/rdma"
 	"taproom/rdma/roce"
+	"taproom/stack"
 )
 
 // What verbx's two sides have in common; see its source.
@@ -55,6 +56,9 @@ type xCase struct {
 	rnrRetry, timer uint8
 	recvSize        int
 	long            time.Duration // how long it may take
+	// node, if set, is told of the node of package stack that our device then
+	// runs on, instead of a Host.
+	node func(n *stack.Node)
 }
 
 // xOp is one operation.
@@ -334,9 +338,17 @@ func (s *xSide) request(k int, op xOp) rdma.SendWR {
 	return w
 }
 
-// client is our engine against verbx as the server in the guest.
+func (c *xCase) device(t *testing.T, r *rig, seed uint64) (*rdma.Device, *Wire) {
+	t.Helper()
+	if c.node != nil {
+		return r.nodeDevice(t, c.node), nil
+	}
+	return r.device(t, rdma.Options{}, c.damage, seed)
+}
+
+// runClient is our engine against verbx as the server in the guest.
 func (c *xCase) runClient(t *testing.T, r *rig) {
-	dev, wire := r.device(t, rdma.Options{}, c.damage, 1)
+	dev, wire := c.device(t, r, 1)
 	wait := r.g.Go(fmt.Sprintf("verbx -s -t %v -g %d -m %d -o %s %s %s", c.typ, c.guestGID(), c.mtu, c.ops, c.opts, c.server), 20*time.Second)
 	s := newXSide(t, c, dev, xClientMemory(), false)
 	s.conn = r.dial(t, xPort)
@@ -409,7 +421,7 @@ func firstDiff(a, b []byte) int {
 
 // runServer is our engine as the server of verbx in the guest.
 func (c *xCase) runServer(t *testing.T, r *rig) {
-	dev, wire := r.device(t, rdma.Options{}, c.damage, 2)
+	dev, wire := c.device(t, r, 2)
 	l, err := r.lab.Listen(strconv.Itoa(xPort))
 	if err != nil {
 		t.Fatal(err)
