@@ -25,7 +25,6 @@ type Device struct {
 
 	qps  table[QP] // by QPN
 	keys table[region]
-	gsi  atomic.Pointer[QP] // QP 1
 
 	mu     sync.Mutex // guards what follows
 	pds    map[*PD]bool
