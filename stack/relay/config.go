@@ -12,14 +12,18 @@ import (
 type Config struct {
 	// Interface is the node's interface towards the container.
 	Interface int
-	// DNS are addresses that stand for the host's resolver: queries to port 53
-	// of one of them go to Resolver.
+	// DNS are addresses that stand for the host's resolver: what comes to port 53
+	// of one of them goes to Resolver, and nothing else is behind them.
 	DNS []netip.Addr
 	// Resolver returns the address queries go to; nil reads /etc/resolv.conf.
 	Resolver func() (netip.AddrPort, error)
 	// HostLoopback maps addresses that containers use to the host's loopback
 	// (10.0.2.2 to 127.0.0.1). Empty: the host's loopback cannot be reached.
 	HostLoopback map[netip.Addr]netip.Addr
+	// Proxy relays also what is for the node's own addresses and for their
+	// network: for a container that has the host's address, and neighbours that
+	// are the host's.
+	Proxy bool
 	// Outbound4 and Outbound6 are the host's addresses to send from; invalid
 	// leaves it to the host.
 	Outbound4, Outbound6 netip.Addr

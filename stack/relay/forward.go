@@ -24,6 +24,8 @@ type Forward struct {
 	Guest   netip.AddrPort `json:"guest"`
 	ID      int            `json:"id"`
 	Gateway netip.Addr     `json:"gateway"` // stands for clients on the host's loopback
+	// Shut keeps the port but accepts nothing (TCP) until ShutForward opens it.
+	Shut bool `json:"shut,omitempty"`
 }
 
 // The errors of forwards.
@@ -118,6 +120,33 @@ func (r *Relay) RemoveForward(id int) error {
 	return nil
 }
 
+// ShutForward stops a TCP forward from accepting, or lets it go on. The port
+// stays taken either way.
+func (r *Relay) ShutForward(id int, shut bool) error {
+	t := &r.forwards
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := slices.IndexFunc(t.all, func(w *forward) bool { return w.ID == id })
+	if k < 0 {
+		return fmt.Errorf("%w: %d", ErrNoForward, id)
+	}
+	w := t.all[k]
+	if w.Proto != "tcp" || w.Shut == shut {
+		return nil
+	}
+	var err error
+	if shut { // Linux takes a listening socket back to being bound
+		err = os.NewSyscallError("shutdown", unix.Shutdown(w.fd, unix.SHUT_RD))
+	} else {
+		err = os.NewSyscallError("listen", unix.Listen(w.fd, 1024))
+	}
+	if err != nil {
+		return fmt.Errorf("relay: forward %s %v: %w", w.Proto, w.Host, err)
+	}
+	w.Shut = shut
+	return nil
+}
+
 // Forwards lists the forwards by number.
 func (r *Relay) Forwards() []Forward {
 	t := &r.forwards
@@ -167,7 +196,7 @@ func listen(f Forward) (int, netip.AddrPort, error) {
 	if err := unix.Bind(fd, sockaddr(f.Host)); err != nil {
 		return fail("bind", err)
 	}
-	if f.Proto == "tcp" {
+	if f.Proto == "tcp" && !f.Shut {
 		if err := unix.Listen(fd, 1024); err != nil {
 			return fail("listen", err)
 		}
@@ -226,7 +255,7 @@ func (w *forward) accept() error {
 			resetSocket(fd)
 			return
 		}
-		w.r.splice(c, fd, from, w.Guest)
+		w.r.splice(c, fd, from, w.Guest, true)
 	})
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"taproom/stack"
 	"taproom/stack/hook"
 	"taproom/stack/packet"
@@ -22,7 +24,7 @@ type Relay struct {
 	mu      sync.Mutex // guards the tables of flows
 	closed  bool
 	tcp     map[*tcpFlow]struct{}
-	pending map[flowKey]*packet.Packet // SYNs of connections being made
+	pending map[flowKey]pendingSYN // connections being made
 	udp     flowTable
 	echo    flowTable
 
@@ -50,7 +52,7 @@ func New(n *stack.Node, c Config) (*Relay, error) {
 	if err := n.InterfaceByName(view.Name).SetTransparent(true); err != nil {
 		return nil, err
 	}
-	r := &Relay{node: n, conf: c, tcp: make(map[*tcpFlow]struct{}), pending: make(map[flowKey]*packet.Packet)}
+	r := &Relay{node: n, conf: c, tcp: make(map[*tcpFlow]struct{}), pending: make(map[flowKey]pendingSYN)}
 	r.udp.init(c.Limits.UDP)
 	r.echo.init(c.Limits.Echo)
 	var err error
@@ -76,9 +78,9 @@ func (r *Relay) Close() {
 	for f := range r.tcp {
 		flows = append(flows, f)
 	}
-	for k, p := range r.pending {
+	for k, s := range r.pending {
 		delete(r.pending, k)
-		p.Release()
+		s.p.Release()
 	}
 	r.mu.Unlock()
 	r.eng.close()
@@ -104,7 +106,12 @@ func (r *Relay) handle(_ hook.Point, p *hook.Packet) hook.Verdict {
 	if dst.IsMulticast() || dst.IsUnspecified() || dst.IsLoopback() || dst.IsLinkLocalUnicast() && dst.Is6() {
 		return hook.Continue
 	}
-	if _, mapped := r.conf.HostLoopback[dst]; !mapped && !r.isDNS(dst) {
+	if dst.Is4In6() {
+		// The host would take ::ffff:127.0.0.1 for its own loopback.
+		p.Reason = packet.NoRoute
+		return hook.Drop
+	}
+	if !r.stands(dst, p.Head(), t) && !r.conf.Proxy {
 		switch q := r.node.Route(hook.RouteQuery{Dst: dst, Src: src, In: p.In}); {
 		case q.Kind == hook.LocalRoute, q.Kind == hook.BroadcastRoute:
 			return hook.Continue
@@ -132,6 +139,20 @@ func (r *Relay) handle(_ hook.Point, p *hook.Packet) hook.Verdict {
 	return r.dispatch(p, t, src, dst)
 }
 
+// stands reports whether an address stands for something of the host's.
+func (r *Relay) stands(dst netip.Addr, h []byte, t packet.Transport) bool {
+	if _, mapped := r.conf.HostLoopback[dst]; mapped {
+		return true
+	}
+	if !r.isDNS(dst) {
+		return false
+	}
+	if t.Fragment {
+		return true // decided when it is whole
+	}
+	return (t.Proto == packet.ProtoTCP || t.Proto == packet.ProtoUDP) && len(h) >= t.Offset+4 && h[t.Offset+2] == 0 && h[t.Offset+3] == 53
+}
+
 // dispatch takes a packet of a flow.
 func (r *Relay) dispatch(p *hook.Packet, t packet.Transport, src, dst netip.Addr) hook.Verdict {
 	h := p.Head()
@@ -142,7 +163,10 @@ func (r *Relay) dispatch(p *hook.Packet, t packet.Transport, src, dst netip.Addr
 			return hook.Drop
 		}
 		if l4[13]&0x12 == 0x02 { // SYN without ACK
-			r.remember(flowKey{port(src, l4), port(dst, l4[2:])}, p)
+			if !r.remember(flowKey{port(src, l4), port(dst, l4[2:])}, p) {
+				p.Reason = packet.Backpressure
+				return hook.Drop // its sender will repeat it
+			}
 		}
 		r.node.Terminate(p.In, p)
 		return hook.Stolen
@@ -179,6 +203,9 @@ func (r *Relay) target(dst netip.AddrPort) (netip.AddrPort, error) {
 	}
 	if a, ok := r.conf.HostLoopback[dst.Addr()]; ok {
 		return netip.AddrPortFrom(a, dst.Port()), nil
+	}
+	if r.isDNS(dst.Addr()) {
+		return dst, unix.ECONNREFUSED
 	}
 	return dst, nil
 }

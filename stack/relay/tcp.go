@@ -19,59 +19,90 @@ import (
 // container's handshake is answered, so that the container sees what the host
 // saw: an answer, a refusal, an error, or silence.
 
-// remember keeps a SYN until its connection is decided, for errors about it.
-func (r *Relay) remember(k flowKey, p *packet.Packet) {
-	h := p.Head()
-	t, _ := packet.ParseTransport(h)
-	q := quote(p, t.Offset)
-	r.mu.Lock()
-	old := r.pending[k]
-	if r.closed || old == nil && len(r.pending) >= r.conf.Limits.InFlight {
-		old = q
-	} else {
-		r.pending[k] = q
-	}
-	r.mu.Unlock()
-	if old != nil {
-		old.Release()
-	}
+// pendingSYN is the start of a connection that is not decided yet.
+type pendingSYN struct {
+	p  *packet.Packet // its header, for errors about it
+	at time.Time
 }
 
+// remember keeps a SYN until its connection is decided, and reports whether
+// there was room. Netstack is shown no other SYN: what it asks serveTCP about
+// without one is not for the relay.
+func (r *Relay) remember(k flowKey, p *packet.Packet) bool {
+	t, _ := packet.ParseTransport(p.Head())
+	s := pendingSYN{quote(p, t.Offset), r.conf.Now()}
+	r.mu.Lock()
+	old, repeated := r.pending[k]
+	full := r.closed || !repeated && len(r.pending) >= r.conf.Limits.InFlight
+	if full {
+		old, repeated = s, true
+	} else {
+		r.pending[k] = s
+	}
+	r.mu.Unlock()
+	if repeated {
+		old.p.Release()
+	}
+	return !full
+}
+
+// takeSYN returns the SYN of a connection, nil if it is not known.
 func (r *Relay) takeSYN(k flowKey) *packet.Packet {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.pending[k]
+	p := r.pending[k].p
 	delete(r.pending, k)
 	return p
+}
+
+// expireSYNs forgets SYNs that were repeated after their connection had been
+// decided.
+func (r *Relay) expireSYNs(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, s := range r.pending {
+		if now.Sub(s.at) > 2*r.conf.Limits.Connect {
+			delete(r.pending, k)
+			s.p.Release()
+		}
+	}
 }
 
 // serveTCP makes one connection. It runs on a goroutine of its own, which ends
 // when the connection is established or has failed.
 func (r *Relay) serveTCP(q *stack.TCPRequest) {
-	syn := r.takeSYN(flowKey{q.Src, q.Dst})
-	if syn != nil {
-		defer syn.Release()
-	}
+	k := flowKey{q.Src, q.Dst}
 	r.mu.Lock()
+	_, ours := r.pending[k]
 	full := len(r.tcp) >= r.conf.Limits.TCP || r.closed
 	r.mu.Unlock()
-	if full {
-		r.stats.refusedLimit.Add(1)
+	if !ours || full {
+		if syn := r.takeSYN(k); syn != nil {
+			r.stats.refusedLimit.Add(1)
+			syn.Release()
+		}
 		q.Refuse(true)
 		return
 	}
 	fd, err := r.connect(q.Dst)
 	if err != nil {
+		syn := r.takeSYN(k)
 		r.stats.tcpRefused.Add(1)
 		r.refuse(q, syn, err)
+		if syn != nil {
+			syn.Release()
+		}
 		return
 	}
 	c, err := q.Accept()
+	if syn := r.takeSYN(k); syn != nil {
+		syn.Release()
+	}
 	if err != nil {
 		_ = unix.Close(fd)
 		return
 	}
-	r.splice(c, fd, q.Src, q.Dst)
+	r.splice(c, fd, q.Src, q.Dst, false)
 }
 
 // refuse passes on why the host could not connect: a refusal is a reset, an
@@ -143,6 +174,7 @@ type tcpFlow struct {
 	fd       int
 	src, dst netip.AddrPort
 	since    time.Time
+	inbound  bool // came by a forward: src is outside
 
 	queued atomic.Bool // on the engine's list of ready flows; anybody
 	up     atomic.Uint64
@@ -155,8 +187,8 @@ type tcpFlow struct {
 }
 
 // splice joins a connection of the container's with a host socket.
-func (r *Relay) splice(c *stack.TCPConn, fd int, src, dst netip.AddrPort) {
-	f := &tcpFlow{r: r, in: c, fd: fd, src: src, dst: dst, since: r.conf.Now(), readable: true, writable: true}
+func (r *Relay) splice(c *stack.TCPConn, fd int, src, dst netip.AddrPort, inbound bool) {
+	f := &tcpFlow{r: r, in: c, fd: fd, src: src, dst: dst, since: r.conf.Now(), inbound: inbound, readable: true, writable: true}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	r.mu.Lock()
 	closed := r.closed

@@ -25,6 +25,7 @@ type dgramFlow struct {
 	ident uint16 // of echo requests, as the container has it
 	ttl   uint8  // the host socket's
 	used  time.Time
+	since time.Time
 
 	out, in       atomic.Uint64 // packets
 	outLen, inLen atomic.Uint64 // bytes
@@ -67,7 +68,7 @@ func (r *Relay) openDgram(kind, proto int, to netip.AddrPort, k flowKey, t *flow
 	if err != nil {
 		return nil, err
 	}
-	f := &dgramFlow{r: r, key: k, fd: fd, v6: k.dst.Addr().Is6(), ttl: 64, reply: (*dgramFlow).udpIn}
+	f := &dgramFlow{r: r, key: k, fd: fd, v6: k.dst.Addr().Is6(), ttl: 64, since: now, reply: (*dgramFlow).udpIn}
 	errorQueue(fd, to.Addr().Is6())
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1)
 	if victim := t.put(f, now); victim != nil {
@@ -239,6 +240,7 @@ func (f *dgramFlow) end(r *Relay) {
 // expire ends idle flows; the engine calls it once a second.
 func (r *Relay) expire() {
 	now := r.conf.Now()
+	r.expireSYNs(now)
 	base := r.conf.Limits.UDPTimeout
 	timeout := func(f *dgramFlow) time.Duration {
 		if f.in.Load() > 1 && f.out.Load() > 1 {
