@@ -30,9 +30,13 @@ func (v *verifier) stepALU(in ebpf.Insn) error {
 			dst.num.ALU(ebpf.ALUNeg, &dst.num, wide)
 			return nil
 		}
-		// What a byte swap keeps is not tracked, as in Linux: who indexes by a
-		// swapped number has to bound it.
-		dst.setUnknown()
+		// To big endian, or always: we are little-endian. To little endian only
+		// cuts the number off.
+		if size := int(in.Imm) / 8; wide || in.SrcReg() {
+			dst.num.Swap(size)
+		} else {
+			dst.num.Load(size)
+		}
 		return nil
 	}
 	src := &v.scratch.operand

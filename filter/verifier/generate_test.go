@@ -21,6 +21,7 @@ type generator struct {
 	fixup map[int]int // jump -> number of actions to skip
 	exits []int       // jumps to the epilogue
 	depth int
+	joins bool // branches meet again rather than leave
 	typ   ebpf.ProgType
 	subs  []int // calls to patch with the subprogram's start
 }
@@ -331,7 +332,7 @@ func (g *generator) stack() {
 
 func (g *generator) jump(op uint8, a, b uint8, imm int32) {
 	at := g.emit(op, a, b, 0, imm)
-	if g.n(3) == 0 {
+	if join := g.n(3) == 0; join || g.joins && g.n(3) != 0 {
 		g.fixup[at] = 1 + g.n(4)
 	} else {
 		g.exits = append(g.exits, at)
@@ -544,6 +545,52 @@ func (g *generator) call() {
 	g.kinds[0] = gNum
 }
 
+// rare emits what compilers seldom do.
+func (g *generator) rare() {
+	switch g.n(5) {
+	case 0: // LD_ABS, LD_IND
+		size := []uint8{ebpf.SizeB, ebpf.SizeH, ebpf.SizeW}[g.n(3)]
+		if s := g.pick(gNum); s != 255 && g.n(2) == 0 {
+			g.emit(ebpf.ClassLD|ebpf.ModeInd|size, 0, s, 0, int32(g.n(20)))
+		} else {
+			g.emit(ebpf.ClassLD|ebpf.ModeAbs|size, 0, 0, 0, int32(g.n(20)))
+		}
+		g.clobber()
+		g.kinds[0] = gNum
+	case 1: // byte swaps
+		if d := g.pick(gNum); d != 255 {
+			op := []uint8{ebpf.ClassALU | ebpf.ALUEnd, ebpf.ClassALU | ebpf.ALUEnd | ebpf.SrcX, ebpf.ClassALU64 | ebpf.ALUEnd}[g.n(3)]
+			g.emit(op, d, 0, 0, []int32{16, 32, 64}[g.n(3)])
+		}
+	case 2: // a loop that may_goto bounds
+		if g.depth > 0 {
+			return
+		}
+		g.depth++
+		top := len(g.insns)
+		out := g.emit(ebpf.ClassJMP|ebpf.JmpCond, 0, 0, 0, 0)
+		for range 1 + g.n(3) {
+			g.action()
+		}
+		at := g.emit(ebpf.OpJa, 0, 0, 0, 0)
+		g.insns[at].Off = int16(top - at - 1)
+		g.insns[out].Off = int16(len(g.insns) - out - 1)
+		g.depth--
+	case 3: // long jump over an action
+		at := g.emit(ebpf.OpJaLong, 0, 0, 0, 0)
+		b := g.emit(ebpf.OpJa, 0, 0, 0, 0)
+		if g.n(2) == 0 {
+			g.insns = g.insns[:b]
+		} else {
+			g.insns[at].Imm = 0
+		}
+	case 4: // signed division
+		if d := g.pick(gNum); d != 255 {
+			g.emit(ebpf.ClassALU64|[]uint8{ebpf.ALUDiv, ebpf.ALUMod}[g.n(2)], d, 0, 1, 7)
+		}
+	}
+}
+
 // live makes sure that there are numbers to play with.
 func (g *generator) live() {
 	d := uint8(g.n(6))
@@ -556,7 +603,9 @@ func (g *generator) action() {
 	if g.n(12) == 0 {
 		g.live()
 	}
-	switch g.n(20) {
+	switch g.n(21) {
+	case 20:
+		g.rare()
 	case 0, 1, 2:
 		g.mov()
 	case 3, 4, 5, 6:
@@ -609,7 +658,8 @@ func generate(rng *rand.Rand, typ ebpf.ProgType) []ebpf.Insn {
 		g.emit(ebpf.ClassLDX|ebpf.ModeMem|ebpf.SizeW, 8, 6, g.data()+4, 0)
 		g.kinds[7], g.kinds[8] = gPkt, gEnd
 	}
-	for range 3 + g.n(20) {
+	g.joins = g.n(2) == 0
+	for range 3 + g.n(20) + 20*b2i(g.joins && g.n(2) == 0) {
 		g.action()
 	}
 	if p := g.pick(gRec); p != 255 && g.kinds[p] == gRec {

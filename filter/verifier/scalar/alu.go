@@ -235,3 +235,12 @@ func (r *Range) narrow() {
 	r.U32Min, r.U32Max = max(r.U32Min, uint32(b.Value)), min(r.U32Max, uint32(b.Max()))
 	signs32(r)
 }
+
+// Swap makes r the byte-reversed low size bytes of what it was. Bounds do not
+// survive that, bits do.
+func (r *Range) Swap(size int) {
+	b := r.Bits.Swap(size)
+	*r = unknown
+	r.Bits = b
+	r.Sync()
+}

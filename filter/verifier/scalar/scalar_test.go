@@ -1,6 +1,7 @@
 package scalar
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"testing"
 
@@ -134,6 +135,11 @@ func TestCastsAreSound(t *testing.T) {
 		z, e := a, a
 		z.Load(size)
 		e.LoadSigned(size)
+		b := a
+		b.Swap(size)
+		if !b.Holds(bits.ReverseBytes64(x) >> s) {
+			t.Fatalf("size %d of %#x in [%v]: swapped [%v]", size, x, a, b)
+		}
 		if !z.Holds(x<<s>>s) || !e.Holds(uint64(int64(x<<s)>>s)) {
 			t.Fatalf("size %d of %#x in [%v]: [%v] or [%v]", size, x, a, z, e)
 		}
