@@ -220,7 +220,7 @@ func (z *zoo) verb(b []byte) {
 
 // TestNoAllocation: a message costs no memory, once pools are warm.
 func TestNoAllocation(t *testing.T) {
-	pa, pb := memport.NewPair(memport.Config{})
+	pa, pb := memport.NewPair(memport.Config{Clock: memport.NewClock()})
 	a, b := newSide(t, pa, rdma.Options{TraceDepth: 16}, rdma.RC, 1<<20), newSide(t, pb, rdma.Options{TraceDepth: 16}, rdma.RC, 1<<20)
 	connect(t, a, b, rdma.QPAttr{MaxRdAtomic: 4})
 	for _, c := range []struct {

@@ -15,7 +15,7 @@ import (
 
 // TestGIDTable: the documented order, indices that stay, holes that are filled.
 func TestGIDTable(t *testing.T) {
-	pa, _ := memport.NewPair(memport.Config{})
+	pa, _ := memport.NewPair(memport.Config{Clock: memport.NewClock()})
 	d, err := rdma.OpenDevice(pa, rdma.Options{})
 	if err != nil {
 		t.Fatal(err)

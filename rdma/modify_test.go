@@ -17,7 +17,7 @@ func TestModifyMasks(t *testing.T) {
 		init = rdma.AttrState | rdma.AttrPKeyIndex | rdma.AttrPort
 		uc   = rdma.AttrState | rdma.AttrAV | rdma.AttrPathMTU | rdma.AttrDestQPN | rdma.AttrRQPSN
 	)
-	pa, _ := memport.NewPair(memport.Config{})
+	pa, _ := memport.NewPair(memport.Config{Clock: memport.NewClock()})
 	s := newSide(t, pa, rdma.Options{}, rdma.RC, 4096)
 	gid, err := s.dev.QueryGID(s.dev.DefaultGID())
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 func TestLoopback(t *testing.T) {
-	pa, _ := memport.NewPair(memport.Config{})
+	pa, _ := memport.NewPair(memport.Config{Clock: memport.NewClock()})
 	a := newSide(t, pa, rdma.Options{}, rdma.RC, 4096)
 	b := &side{dev: a.dev, pd: a.pd, cq: a.cq, mr: a.mr, buf: a.buf}
 	var err error

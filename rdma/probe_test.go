@@ -52,7 +52,7 @@ func TestLongMessage(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		t.Skip("4 GB of copying")
 	}
-	pa, pb := memport.NewPair(memport.Config{})
+	pa, pb := memport.NewPair(memport.Config{Clock: memport.NewClock()})
 	a, b := newSide(t, pa, rdma.Options{}, rdma.RC, 4096), newSide(t, pb, rdma.Options{}, rdma.RC, 4096)
 	connect(t, a, b, rdma.QPAttr{Timeout: 20})
 	page := make([]byte, 4<<20)

@@ -41,7 +41,7 @@ func (c *cutter) Send(k *packet.Packet) error {
 }
 
 func TestScatteredRun(t *testing.T) {
-	pa, pb := memport.NewPair(memport.Config{})
+	pa, pb := memport.NewPair(memport.Config{Clock: memport.NewClock()})
 	ca, cb := &cutter{Port: pa, rng: rand.New(rand.NewPCG(1, 1))}, &cutter{Port: pb, rng: rand.New(rand.NewPCG(1, 2))}
 	ca.peer, cb.peer = cb, ca
 	a, b := newSide(t, ca, rdma.Options{}, rdma.RC, 1<<20), newSide(t, cb, rdma.Options{}, rdma.RC, 1<<20)

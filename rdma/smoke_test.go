@@ -82,7 +82,7 @@ func (s *side) poll(t testing.TB) (wcs []rdma.WC) {
 }
 
 func TestSmoke(t *testing.T) {
-	pa, pb := memport.NewPair(memport.Config{})
+	pa, pb := memport.NewPair(memport.Config{Clock: memport.NewClock()})
 	a, b := newSide(t, pa, rdma.Options{TraceDepth: 64}, rdma.RC, 1<<20), newSide(t, pb, rdma.Options{}, rdma.RC, 1<<20)
 	connect(t, a, b, rdma.QPAttr{MaxRdAtomic: 4})
 	for i := range a.buf {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"taproom/rdma"
+	"taproom/rdma/memport"
 	"taproom/rdma/nodeport"
 	"taproom/rdma/roce"
 	"taproom/stack/hook"
@@ -80,7 +81,7 @@ func open(t *testing.T, h *host, typ rdma.QPType) *end {
 			t.Fatal(err)
 		}
 	}
-	port, err := nodeport.New(nodeport.Config{Host: h, Interface: 3})
+	port, err := nodeport.New(nodeport.Config{Host: h, Interface: 3, Clock: memport.NewClock()})
 	check(err)
 	e.dev, err = rdma.OpenDevice(port, rdma.Options{})
 	check(err)
