@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"taproom/stack"
+	"taproom/stack/lab/probe"
 	"taproom/stack/lab/spec"
 )
 
@@ -130,25 +133,13 @@ func (l *Lab) expectPing(ctx context.Context, p *spec.PingExpect) error {
 	if err != nil {
 		return err
 	}
-	count, size := max(p.Count, 1), p.Size
-	if size == 0 {
-		size = 56
-	}
 	for _, a := range to {
-		_, out, err := l.tool(ctx, p.From, "ping", "-n", "-c", strconv.Itoa(count), "-i", "0.2", "-W", "2", "-s", strconv.Itoa(size), a.String())
-		if err != nil {
-			return err
-		}
-		m := transmitted.FindStringSubmatch(out)
-		if m == nil {
-			if p.Fails { // "network is unreachable" prints no summary
-				continue
-			}
-			return fmt.Errorf("ping %v: %s", a, lastLine(out))
-		}
-		sent, _ := strconv.Atoi(m[1])
-		got, _ := strconv.Atoi(m[2])
+		sent, got, err := l.ping(ctx, p, a)
 		switch {
+		case err != nil && !p.Fails:
+			return fmt.Errorf("ping %v: %w", a, err)
+		case err != nil:
+			continue // "network is unreachable" is a failure, too
 		case p.Fails && got > 0:
 			return fmt.Errorf("ping %v: %d of %d answered, and none should be", a, got, sent)
 		case !p.Fails && float64(sent-got) > float64(p.Loss)*float64(sent):
@@ -158,26 +149,103 @@ func (l *Lab) expectPing(ctx context.Context, p *spec.PingExpect) error {
 	return nil
 }
 
+// ping sends echo requests: with ping(8) from a namespace, with a prober from
+// a router. It returns how many were sent and answered.
+func (l *Lab) ping(ctx context.Context, p *spec.PingExpect, to netip.Addr) (sent, got int, err error) {
+	r, err := l.room(p.From)
+	if err != nil {
+		return 0, 0, err
+	}
+	count, size := max(p.Count, 1), p.Size
+	if size == 0 {
+		size = 56
+	}
+	if r.node != nil {
+		return pingFromNode(ctx, r.node, to, count, size)
+	}
+	_, out, err := l.tool(ctx, p.From, "ping", "-n", "-c", strconv.Itoa(count), "-i", "0.2", "-W", "2", "-s", strconv.Itoa(size), to.String())
+	if err != nil {
+		return 0, 0, err
+	}
+	m := transmitted.FindStringSubmatch(out)
+	if m == nil {
+		return 0, 0, errors.New(lastLine(out))
+	}
+	sent, _ = strconv.Atoi(m[1])
+	got, _ = strconv.Atoi(m[2])
+	return sent, got, nil
+}
+
+func pingFromNode(ctx context.Context, n *stack.Node, to netip.Addr, count, size int) (sent, got int, err error) {
+	p, err := probe.New(n)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer p.Close()
+	for range count {
+		a, err := p.Echo(ctx, to, probe.Options{Size: size})
+		switch {
+		case err == nil && a.Kind == probe.Reply:
+			got++
+		case err != nil && !errors.Is(err, probe.ErrNoAnswer):
+			return sent, got, err
+		}
+		sent++
+	}
+	return sent, got, nil
+}
+
 func (l *Lab) expectPath(ctx context.Context, p *spec.PathExpect) error {
 	to, err := l.targets(p.To, p.IP)
 	if err != nil {
 		return err
 	}
 	for _, a := range to {
-		// One probe at a time: Linux answers only six at once for a closed port.
-		_, out, err := l.tool(ctx, p.From, "traceroute", "-n", "-q", "1", "-N", "1", "-w", "2", "-m", "32", a.String())
+		hops, err := l.trace(ctx, p.From, a)
+		if err == nil {
+			err = l.comparePath(hops, p.Hops)
+		}
 		if err != nil {
-			return err
-		}
-		hops := parseTraceroute(out)
-		if len(hops) == 0 {
-			return fmt.Errorf("path to %v: %s", a, lastLine(out))
-		}
-		if err := l.comparePath(hops, p.Hops); err != nil {
 			return fmt.Errorf("path to %v: %w", a, err)
 		}
 	}
 	return nil
+}
+
+// maxHops is where the search for a path ends.
+const maxHops = 32
+
+// trace finds the hops to an address, "*" for those that do not answer.
+func (l *Lab) trace(ctx context.Context, from string, to netip.Addr) ([]string, error) {
+	r, err := l.room(from)
+	if err != nil {
+		return nil, err
+	}
+	if r.node == nil {
+		// One probe at a time: Linux answers only six at once for a closed port.
+		_, out, err := l.tool(ctx, from, "traceroute", "-n", "-q", "1", "-N", "1", "-w", "2", "-m", strconv.Itoa(maxHops), to.String())
+		if err != nil {
+			return nil, err
+		}
+		hops := parseTraceroute(out)
+		if len(hops) == 0 {
+			return nil, errors.New(lastLine(out))
+		}
+		return hops, nil
+	}
+	p, err := probe.New(r.node)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	found, err := p.Trace(ctx, to, maxHops)
+	hops := make([]string, len(found))
+	for i, h := range found {
+		if hops[i] = "*"; h.IsValid() {
+			hops[i] = h.String()
+		}
+	}
+	return hops, err
 }
 
 // parseTraceroute reads the answering address of each hop, "*" for none.

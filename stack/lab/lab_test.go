@@ -113,7 +113,15 @@ rooms: {a: router, b: router, c: {kind: router, addresses: [192.0.2.1/32]}}
 links:
   - ends: [a:e0, b:e0]
   - {ends: [b:e1, c:e0], delay: 1ms}
+expect:
+  - ping: {from: a, to: c, count: 2, size: 3000}
+  - path: {from: a, to: 192.0.2.1, hops: [b, c]}
+  - ping: {from: c, to: 203.0.113.9, fails: true}
+  - counter: {at: b, name: forwarded, min: 4}
+  - counter: {at: "b:e0", name: rx_packets, min: 4}
+  - counter: {at: b, name: drops.no-route, max: 0}
 `)
+	expectAll(t, l)
 	n, err := l.Node("a")
 	if err != nil {
 		t.Fatal(err)

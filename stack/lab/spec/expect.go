@@ -15,7 +15,7 @@ type Expectation struct {
 
 // PingExpect pings from one room to another, or to an address.
 type PingExpect struct {
-	From  string  `yaml:"from" doc:"Room; a namespace." required:"true"`
+	From  string  `yaml:"from" doc:"Room." required:"true"`
 	To    string  `yaml:"to" doc:"Room, room:interface, or address." required:"true"`
 	IP    int     `yaml:"ip" doc:"IP version: 4 or 6; both if not given and the target is a room."`
 	Size  int     `yaml:"size" doc:"Bytes of payload, 56 if not given."`
@@ -26,7 +26,7 @@ type PingExpect struct {
 
 // PathExpect follows the hops from a room to a target.
 type PathExpect struct {
-	From string   `yaml:"from" doc:"Room; a namespace." required:"true"`
+	From string   `yaml:"from" doc:"Room." required:"true"`
 	To   string   `yaml:"to" doc:"Room, room:interface, or address." required:"true"`
 	IP   int      `yaml:"ip" doc:"IP version: 4 or 6; both if not given."`
 	Hops []string `yaml:"hops" doc:"Rooms or addresses in order, the target included." required:"true"`

@@ -95,7 +95,7 @@ func TestErrors(t *testing.T) {
 		{"regexp", "ready: {tcp: 7,", "ready: {output: '(',", "missing closing )"},
 		{"two conditions", "ready: {tcp: 7,", "ready: {tcp: 7, output: x,", "give one of tcp, output and command"},
 		{"expectation", "ping: {from: alice, to: bob}", "ping: {from: alise, to: bob}", `no room "alise", do you mean "alice"?`},
-		{"expectation kind", "ping: {from: alice", "ping: {from: r1", `room "r1" is a router, not a namespace`},
+		{"expectation kind", "ping: {from: alice, to: bob}", "exec: {room: r1, command: x}", `room "r1" is a router, not a namespace`},
 		{"missing key", "ping: {from: alice, to: bob}", "ping: {to: bob}", `expect[0].ping: key "from" is missing`},
 		{"not a map", "  alice: namespace", "  alice: [1]", "rooms.alice: want keys and values, not a list"},
 		{"not a list", "ends: [r1:eth1, bob:eth0]", "ends: r1:eth1", "links[1].ends: want a list"},

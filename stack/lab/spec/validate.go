@@ -283,12 +283,12 @@ func (l *Lab) validateExpectation(i int) {
 	n := 0
 	if p := x.Ping; p != nil {
 		n++
-		l.checkRoom(key+".ping.from", p.From, Namespace)
+		l.checkRoom(key+".ping.from", p.From, "")
 		l.checkTarget(key+".ping", p.To, p.IP)
 	}
 	if p := x.Path; p != nil {
 		n++
-		l.checkRoom(key+".path.from", p.From, Namespace)
+		l.checkRoom(key+".path.from", p.From, "")
 		l.checkTarget(key+".path", p.To, p.IP)
 		for j, h := range p.Hops {
 			if _, err := netip.ParseAddr(h); err != nil {
