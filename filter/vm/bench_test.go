@@ -77,10 +77,11 @@ func (c benchCase) initial(t testing.TB) map[string][]corpusKV {
 	return s.Maps
 }
 
-// rounds and span: the best of so many measurements of so long each, taken in turns.
+// rounds and span: the best of so many measurements of so long each, taken in turns. They
+// are short so that some are not disturbed on a busy machine.
 const (
-	rounds = 5
-	span   = 20 * time.Millisecond
+	rounds = 60
+	span   = 500 * time.Microsecond
 )
 
 // kernelRun loads the case into the kernel and returns a function that runs it n times.
@@ -153,17 +154,13 @@ func (c benchCase) ownRun(b *testing.B, o Options) func(n int) time.Duration {
 	}
 }
 
-// nanos measures with enough repetitions to fill a span; the best round counts.
-func nanos(run func(n int) time.Duration) float64 {
-	const probe = 100
-	n := max(probe, int(span/max(run(probe), 1)))
-	begin := time.Now()
-	run(n)
-	_ = begin
-	best := time.Duration(1 << 62)
-	d := run(n)
-	best = min(best, d)
-	return float64(best)
+// nanos measures once, with enough repetitions to fill a span.
+func nanos(run func(n int) time.Duration, guess float64) float64 {
+	n := 100
+	if guess > 0 {
+		n = max(n, int(float64(span)/guess))
+	}
+	return float64(run(n))
 }
 
 // BenchmarkKernel compares compiled and interpreted programs with the kernel's JIT:
@@ -183,7 +180,7 @@ func BenchmarkKernel(b *testing.B) {
 				if run == nil {
 					return
 				}
-				v := nanos(run)
+				v := nanos(run, best[name])
 				if have, ok := best[name]; !ok || v < have {
 					best[name] = v
 				}
