@@ -17,13 +17,13 @@ type arrival struct {
 	hop  uint8    // hop limit to record
 	sent bool     // this node is putting the trace in, rather than passing it on
 	seen bool     // there was an IOAM option of either type
-	o    outcome  // why the packet is dropped
 
-	time   int64
 	routed bool
 	kind   hook.RouteKind
+	time   int64
 	out    *ifState // egress interface; nil if there is none (local, loopback, no route)
 	index  int      // its index
+	o      outcome  // why the packet is dropped
 }
 
 // now is the packet's receive time in nanoseconds since 1970.

@@ -159,7 +159,7 @@ func (e *Event) describe(a *arrival) {
 // traceEvent reports a trace as it is now, to the end of the option. The node
 // that puts a trace in does not report it.
 func (a *arrival) traceEvent(t option.Trace) {
-	if a.sent || !a.n.watched() || a.s.extras.Seed {
+	if a.sent || a.s.extras.Seed {
 		return
 	}
 	e := TraceEvent(t)

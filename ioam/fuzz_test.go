@@ -89,7 +89,10 @@ func fuzzOut(t *testing.T, h *benchHost, b []byte) {
 	p.Out, p.Proto, p.Local = 2, packet.EtherIPv6, true
 	p.SetL3(0)
 	was := bytes.Clone(p.Head())
-	v := h.handlers[hook.Postrouting].Handle(hook.Postrouting, p)
+	v := hook.Continue
+	if f := h.handlers[hook.Postrouting]; f != nil {
+		v = f.Handle(hook.Postrouting, p)
+	}
 	if v == hook.Stolen {
 		return
 	}

@@ -41,7 +41,9 @@ func (a *arrival) incremental(off int) bool {
 		a.n.counters.add(Filled)
 	}
 	t = t[:t.Len()]
-	a.traceEvent(t)
+	if a.n.watched() {
+		a.traceEvent(t)
+	}
 	if a.s.extras.Loopback && t.Loopback() {
 		a.loopBack(t)
 	}

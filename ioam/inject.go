@@ -114,7 +114,9 @@ func (n *Node) inline(s *state, t *tunnel, p *hook.Packet) hook.Verdict {
 	binary.BigEndian.PutUint16(b[4:], uint16(length))
 	p.SetL3(0)
 	p.ClearMAC()
-	a := arrival{n: n, s: s, p: p, b: b, in: s.ingress(p), hop: b[7], sent: true, routed: true, kind: hook.Unicast}
+	var a arrival // set one by one, see receive
+	a.n, a.s, a.p, a.b, a.in, a.hop = n, s, p, b, s.ingress(p), b[7]
+	a.sent, a.routed, a.kind = true, true, hook.Unicast
 	a.setOut(p.Out)
 	a.write(t, next)
 	n.counters.add(Inserted)
@@ -161,7 +163,9 @@ func (n *Node) encap(s *state, t *tunnel, p *hook.Packet) hook.Verdict {
 	p.SetL3(0)
 	p.ClearMAC()
 	p.ClearL4()
-	a := arrival{n: n, s: s, p: p, b: b, in: s.ingress(p), hop: b[7], sent: true, routed: true, kind: r.Kind}
+	var a arrival
+	a.n, a.s, a.p, a.b, a.in, a.hop = n, s, p, b, s.ingress(p), b[7]
+	a.sent, a.routed, a.kind = true, true, r.Kind
 	if r.Kind == hook.Unicast {
 		a.setOut(r.Out)
 	}

@@ -31,7 +31,9 @@ type Node struct {
 	mu     sync.Mutex // serialises changes; packets never take it
 	closed bool
 	links  []*hook.Link
-	cancel func()
+	// leaving is the one of links at Postrouting, nil before it is needed.
+	leaving *hook.Link
+	cancel  func()
 }
 
 // Attach hooks a node into a host. Close detaches it.
@@ -48,6 +50,7 @@ func Attach(host hook.Host, c Config) (*Node, error) {
 	n.subs.Store(&[]*Subscription{})
 	n.state.Store(newState(&c))
 	if err := n.configure(&c); err != nil {
+		n.Close()
 		return nil, err
 	}
 	n.cancel = host.OnChange(n.refresh)
@@ -63,11 +66,13 @@ func Attach(host hook.Host, c Config) (*Node, error) {
 // POSTROUTING.
 const earliest = math.MinInt32
 
+// hook attaches the handlers that are always needed. That at Postrouting
+// comes with the first tunnel or edge: packets do not pay for what is not used.
 func (n *Node) hook() error {
 	points := []struct {
 		pt hook.Point
 		h  hook.HandlerFunc
-	}{{hook.Prerouting, n.prerouting}, {hook.Postrouting, n.postrouting}}
+	}{{hook.Prerouting, n.prerouting}}
 	if n.state.Load().extras.TransitDelay {
 		points = append(points, struct {
 			pt hook.Point
@@ -88,6 +93,24 @@ func (n *Node) hook() error {
 		}
 		n.links = append(n.links, l)
 	}
+	return n.hookPostrouting()
+}
+
+// hookPostrouting attaches the handler at Postrouting, once, if there is
+// something for it to do.
+func (n *Node) hookPostrouting() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s := n.state.Load(); n.closed || n.leaving != nil || s.tunnels.n == 0 && !s.anyEdge {
+		return nil
+	}
+	l, err := n.host.Attach(hook.Postrouting, hook.HandlerFunc(n.postrouting),
+		hook.Options{Name: "ioam", Priority: earliest, Family: hook.IPv6})
+	if err != nil {
+		return fmt.Errorf("ioam: postrouting: %w", err)
+	}
+	n.leaving = l
+	n.links = append(n.links, l)
 	return nil
 }
 
@@ -180,10 +203,11 @@ func (n *Node) SetInterface(index int, i Interface) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
-	return n.change(func(s *state) error {
+	err := n.change(func(s *state) error {
 		s.config[index] = i
 		return nil
 	})
+	return errors.Join(err, n.hookPostrouting())
 }
 
 // Host is what the node is attached to.

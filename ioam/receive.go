@@ -37,7 +37,9 @@ func (n *Node) receive(s *state, p *hook.Packet, in *ifState, outer bool) hook.V
 		}
 		b = p.Head()
 	}
-	a := arrival{n: n, s: s, p: p, b: b, in: in, hop: b[7] - 1}
+	// Set one by one: a composite literal would be built elsewhere and copied.
+	var a arrival
+	a.n, a.s, a.p, a.b, a.in, a.hop = n, s, p, b, in, b[7]-1
 	if !a.walk() {
 		return a.refuse()
 	}
@@ -59,6 +61,13 @@ const (
 // within the packet, and no longer than the limit.
 func headers(p *hook.Packet, limit int) ([]byte, headerCheck) {
 	b := p.Head()
+	if len(b) >= 48 {
+		// Nearly always: all of it is linear, and the packet is as long as it says.
+		n := 40 + (int(b[41])+1)*8
+		if size := 40 + int(binary.BigEndian.Uint16(b[4:])); n <= len(b) && n <= size && size <= len(b) && n-40 <= limit {
+			return b, wholeHBH
+		}
+	}
 	total := p.Len()
 	if n := 40 + int(binary.BigEndian.Uint16(b[4:])); n != 40 {
 		if n > total {

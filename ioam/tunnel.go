@@ -1,6 +1,7 @@
 package ioam
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -219,7 +220,7 @@ func (n *Node) AddTunnel(spec Tunnel) error {
 	if err != nil {
 		return err
 	}
-	return n.change(func(s *state) error {
+	err = n.change(func(s *state) error {
 		old, _ := s.tunnels.table.Get(spec.Prefix)
 		for _, t := range old {
 			if t.Class == spec.Class && t.Mark == spec.Mark && t.MarkMask == spec.MarkMask {
@@ -230,6 +231,7 @@ func (n *Node) AddTunnel(spec Tunnel) error {
 		s.tunnels.table.Insert(spec.Prefix, append(slices.Clone(old), compile(spec)))
 		return nil
 	})
+	return errors.Join(err, n.hookPostrouting())
 }
 
 // DelTunnel removes all encapsulating routes to a prefix; ESRCH if there is

@@ -192,7 +192,9 @@ func (a *arrival) trace(t option.Trace) bool {
 		return true
 	}
 	a.record(t, ns)
-	a.traceEvent(t)
+	if a.n.watched() {
+		a.traceEvent(t)
+	}
 	if a.s.extras.Loopback && t.Loopback() {
 		a.loopBack(t)
 	}
