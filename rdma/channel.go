@@ -17,7 +17,8 @@ type CompChannel struct {
 }
 
 // NewCompChannel makes a channel. wake may be nil; it is called for every event,
-// on the goroutine that brought the completion, and must not wait.
+// on the goroutine that brought the completion, with locks of the queue pair held:
+// it must not wait, and not call verbs. Writing to an eventfd is what it is for.
 func NewCompChannel(wake func()) *CompChannel {
 	return &CompChannel{ready: make(chan struct{}, 1), wake: wake}
 }

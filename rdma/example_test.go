@@ -240,3 +240,64 @@ func ExampleWC_Err() {
 	// Output:
 	// rdma: qp 0x11 wr 4 psn 0x000000: remote access error: the peer answered NAK remote access error
 }
+
+func ExamplePD_CreateSRQ() {
+	a, b := peers(rdma.UD)
+	srq, err := b.pd.CreateSRQ(rdma.SRQInit{MaxWR: 8, MaxSGE: 1, Limit: 2})
+	if err != nil {
+		log.Fatal(err)
+	}
+	gid, _ := b.dev.QueryGID(b.dev.DefaultGID())
+	ah, _ := a.pd.CreateAH(rdma.AHAttr{DGID: gid, SGIDIndex: a.dev.DefaultGID()})
+	for range 2 { // two queue pairs that share receives
+		qp, err := b.pd.CreateQP(rdma.QPInit{Type: rdma.UD, SendCQ: b.cq, RecvCQ: b.cq, SRQ: srq})
+		if err != nil {
+			log.Fatal(err)
+		}
+		_ = qp.Activate(0x1234, 0)
+		_, _ = srq.PostRecv(rdma.RecvWR{SGList: []rdma.SGE{b.mr.SGE(0, 100)}})
+		_, _ = a.qp.PostSend(rdma.SendWR{Opcode: rdma.WRSend, AH: ah, RemoteQPN: qp.Num(), RemoteQKey: 0x1234})
+		b.print()
+	}
+	e, _ := b.dev.PollEvent()
+	fmt.Println(e.Type)
+	// Output:
+	// RECV success
+	// RECV success
+	// SRQ limit reached
+}
+
+func ExampleQP_Modify() {
+	a, _ := peers(rdma.RC)
+	qp, err := a.pd.CreateQP(rdma.QPInit{Type: rdma.RC, SendCQ: a.cq, RecvCQ: a.cq})
+	if err != nil {
+		log.Fatal(err)
+	}
+	attr := rdma.QPAttr{State: rdma.Init, PortNum: 1, Access: rdma.RemoteWrite}
+	fmt.Println(qp.Modify(&attr, rdma.AttrState|rdma.AttrPKeyIndex|rdma.AttrPort))
+	fmt.Println(qp.Modify(&attr, rdma.AttrState|rdma.AttrPKeyIndex|rdma.AttrPort|rdma.AttrAccess), qp.State())
+	// Output:
+	// rdma: modify_qp: qp 0x12: RESET to INIT needs ACCESS_FLAGS (invalid argument)
+	// <nil> INIT
+}
+
+func ExampleQP_Trace() {
+	pa, _ := memport.NewPair(memport.Config{Clock: memport.NewClock()})
+	dev, err := rdma.OpenDevice(pa, rdma.Options{TraceDepth: 8})
+	if err != nil {
+		log.Fatal(err)
+	}
+	pd, _ := dev.AllocPD()
+	cq, _ := dev.CreateCQ(4, nil)
+	qp, _ := pd.CreateQP(rdma.QPInit{Type: rdma.UC, SendCQ: cq, RecvCQ: cq, Cap: rdma.QPCap{MaxSendWR: 1, MaxInline: 8}})
+	peer := rdma.Remote{QPN: 0x22, GID: rdma.GIDOf(memport.DefaultAddrs[1][0])}
+	if err := qp.Connect(peer, rdma.QPAttr{SQPSN: 5, AH: rdma.AHAttr{SGIDIndex: dev.DefaultGID()}}); err != nil {
+		log.Fatal(err)
+	}
+	_, _ = qp.PostSend(rdma.SendWR{Opcode: rdma.WRSend, Flags: rdma.Inline, Inline: []byte("abc")})
+	for _, line := range qp.Trace() {
+		fmt.Println(line)
+	}
+	// Output:
+	// 1s > UC SEND_ONLY qp=0x22 psn=0x000005 len=3
+}

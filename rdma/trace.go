@@ -2,6 +2,7 @@ package rdma
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"taproom/rdma/roce"
@@ -59,7 +60,8 @@ func (q *QP) Trace() []string {
 		if err != nil {
 			continue
 		}
-		lines = append(lines, line+body.String()+" payload="+strconv.Itoa(int(e.size)))
+		// The bytes of the payload are not kept, their number is.
+		lines = append(lines, line+strings.Replace(body.String(), " len=0", " len="+strconv.Itoa(int(e.size)), 1))
 	}
 	return lines
 }
