@@ -1,7 +1,11 @@
 package rxe
 
 import (
+	"encoding/binary"
 	"fmt"
+	"io"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,5 +94,72 @@ func TestLossyWire(t *testing.T) {
 		t.Run(fmt.Sprint(p), func(t *testing.T) {
 			xCase{typ: rdma.RC, ops: "8*send:8000,4*write:30000,4*read:20000,4*faa,2*send_imm:4000", rd: 4, opts: "-q 4", batch: true, damage: &d, long: 9 * time.Second}.run(t)
 		})
+	}
+}
+
+// TestMisfits: a peer that was told a wrong number does not answer to the point,
+// and the requester gives up after its retries. (A wrong PSN of a server's does
+// no harm: the server sends no requests.)
+func TestMisfits(t *testing.T) {
+	c := xCase{typ: rdma.RC, ops: "send:10", client: "-T 14 -r 2", status: []rdma.Status{rdma.RetryExcErr}}
+	t.Run("QPN", func(t *testing.T) {
+		c := c
+		c.misfit = func(i *xInfo) { i.QPN += 100 }
+		c.run(t)
+	})
+	t.Run("PSN", func(t *testing.T) {
+		c := c
+		c.misfit = func(i *xInfo) { i.PSN += 1000 }
+		c.run(t, "client")
+	})
+}
+
+// TestSRQ: rxe's messages land in a shared receive queue.
+func TestSRQ(t *testing.T) {
+	xCase{typ: rdma.RC, ops: xSends + ",write_imm:9", srq: true}.run(t, "server")
+}
+
+// TestContention: two programs in the guest add to one counter of ours, while
+// each has several atomics under way.
+func TestContention(t *testing.T) {
+	r := getRig(t)
+	const each = 60
+	dev, _ := r.device(t, rdma.Options{}, nil, 0)
+	mem := xServerMemory()
+	c := xCase{typ: rdma.RC, mtu: 1024, rd: 4}
+	var sides []*xSide
+	var waits []func() string
+	for i := range 2 {
+		port := xPort + i
+		l, err := r.lab.Listen(strconv.Itoa(port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		wait := r.g.Go(fmt.Sprintf("verbx -c %s -P %d -o %d*faa -d -q 4", BridgeAddr, port, each), 20*time.Second)
+		waits = append(waits, func() string { a, _ := wait(); return a.Output })
+		s := newXSide(t, &c, dev, mem, true)
+		s.conn = r.accept(t, l)
+		sides = append(sides, s)
+	}
+	for _, s := range sides {
+		s.exchange()
+		s.connect(true)
+	}
+	for _, s := range sides {
+		s.barrier('r')
+		s.exchange()
+	}
+	for i, s := range sides {
+		if _, err := io.ReadFull(s.conn, make([]byte, 1)); err != nil {
+			t.Errorf("program %d: %v", i, err)
+		}
+		_, _ = s.conn.Write([]byte{'D'})
+		if out := waits[i](); strings.Count(out, "status=0(success)") != each {
+			t.Errorf("program %d said\n%s", i, out)
+		}
+	}
+	if got, want := binary.LittleEndian.Uint64(mem), uint64(42+2*each*0x100); got != want {
+		t.Errorf("the counter is %#x, want %#x", got, want)
 	}
 }

@@ -180,9 +180,10 @@ func (k Kind) String() string {
 	return [...]string{"Send", "RDMA_Write", "RDMA_Read", "Atomic"}[k]
 }
 
-// Points is how often perftest synchronises between Sync and the traffic; a
-// bandwidth test of SENDs does so before each size. After the traffic only Close
-// does.
+// Points is how often perftest synchronises between Sync and the traffic. After
+// the traffic only Close does. A bandwidth test of SENDs of several sizes does so
+// before each; there perftest's -a has one point more somewhere, so such a test
+// is for two of ours only.
 const Points = 2
 
 // Reports tells whether the client tells the server its figures before Close: in
