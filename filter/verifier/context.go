@@ -214,6 +214,8 @@ func (v *verifier) checkSock(p *reg, a access) error {
 	return nil
 }
 
+// sockField tells whether a field of struct bpf_sock may be read so. Addresses
+// may be read by the byte, most other members also by their low bytes.
 func sockField(off, size int, common bool) bool {
 	switch {
 	case off >= sockDstPort && off < sockDstIP4:
@@ -223,7 +225,11 @@ func sockField(off, size int, common bool) bool {
 		// bound_dev_if, mark, priority
 		return size == 4 && !(common && off >= 16)
 	case off >= 8 && off < 16:
-		return size <= 4 && !common
+		// type, protocol
+		return size <= 4 && off%4 == 0 && !common
+	case off < 8 || off >= 44 && off < 48 || off >= 72:
+		// family, src_port, state, rx_queue_mapping
+		return size <= 4 && off%4 == 0
 	}
 	return size <= 4
 }

@@ -220,3 +220,115 @@ func TestKernelAgreesOnHelpers(t *testing.T) {
 		t.Errorf("more than 2 %% of the accepted programs are refused")
 	}
 }
+
+// TestKernelAgreesOnContext tries every field, size and direction of each context.
+func TestKernelAgreesOnContext(t *testing.T) {
+	k := newKernel(t, nil)
+	total := 0
+	for _, typ := range []ebpf.ProgType{ebpf.SchedCLS, ebpf.SchedACT, ebpf.SocketFilter, ebpf.XDP, ebpf.Netfilter} {
+		for off := int16(-8); off < 208; off++ {
+			for n, size := range []uint8{ebpf.SizeB, ebpf.SizeH, ebpf.SizeW, ebpf.SizeDW} {
+				for _, class := range []uint8{ebpf.ClassLDX | ebpf.ModeMem, ebpf.ClassLDX | ebpf.ModeMemSX, ebpf.ClassSTX | ebpf.ModeMem, ebpf.ClassST | ebpf.ModeMem} {
+					if class == ebpf.ClassLDX|ebpf.ModeMemSX && size == ebpf.SizeDW {
+						continue
+					}
+					in := ebpf.Insn{Op: class | size, Regs: ebpf.Regs(1, 0), Off: off}
+					if in.Class() == ebpf.ClassLDX {
+						in.Regs = ebpf.Regs(2, 1)
+					}
+					insns := []ebpf.Insn{{Op: 0xb7}, in, {Op: 0xb7}, {Op: 0x95}}
+					p := &ebpf.Program{Type: typ, License: "GPL", Insns: insns, Funcs: []ebpf.Func{{}}}
+					_, err := Verify(p, Options{})
+					total++
+					if yes, _ := k.load(typ, insns, 0); yes != (err == nil) {
+						_, log := k.load(typ, insns, 1)
+						t.Errorf("%v %v size %d at %d: kernel %v, we: %v\n%s", typ, class, 1<<n, off, yes, err, log)
+					}
+				}
+			}
+		}
+	}
+	t.Logf("context: %d accesses", total)
+}
+
+// TestKernelAgreesOnSockets does the same for the three views of a socket.
+func TestKernelAgreesOnSockets(t *testing.T) {
+	k := newKernel(t, nil)
+	total := 0
+	for _, cast := range []helper.ID{0, helper.SkFullsock, helper.TCPSock, helper.GetListenerSock} {
+		for off := int16(-4); off < 130; off++ {
+			for _, op := range []uint8{0x61, 0x69, 0x71, 0x79, 0x81, 0x63} {
+				access := ebpf.Insn{Op: op, Regs: ebpf.Regs(2, 1), Off: off}
+				if op == 0x63 {
+					access.Regs = ebpf.Regs(1, 2)
+				}
+				insns := []ebpf.Insn{
+					{Op: 0xb7, Regs: 2},
+					{Op: 0x79, Regs: ebpf.Regs(1, 1), Off: skbSk},
+					{Op: 0x55, Regs: 1, Off: 2}, {Op: 0xb7}, {Op: 0x95},
+				}
+				if cast != 0 {
+					insns = append(insns, ebpf.Insn{Op: 0x85, Imm: int32(cast)},
+						ebpf.Insn{Op: 0x55, Off: 2}, ebpf.Insn{Op: 0xb7}, ebpf.Insn{Op: 0x95},
+						ebpf.Insn{Op: 0xbf, Regs: ebpf.Regs(1, 0)}, ebpf.Insn{Op: 0xb7, Regs: 2})
+				}
+				insns = append(insns, access, ebpf.Insn{Op: 0xb7}, ebpf.Insn{Op: 0x95})
+				p := &ebpf.Program{Type: ebpf.SchedCLS, License: "GPL", Insns: insns, Funcs: []ebpf.Func{{}}}
+				_, err := Verify(p, Options{})
+				total++
+				if yes, _ := k.load(p.Type, insns, 0); yes != (err == nil) {
+					_, log := k.load(p.Type, insns, 1)
+					t.Errorf("%v: op %#x at %d: kernel %v, we: %v\n%s", cast, op, off, yes, err, log)
+				}
+			}
+		}
+	}
+	t.Logf("sockets: %d accesses", total)
+}
+
+// TestKernelAgreesOnEncodings tries every opcode with odd fields.
+func TestKernelAgreesOnEncodings(t *testing.T) {
+	k := newKernel(t, testMaps)
+	ours := liveMaps(t, testMaps)
+	total, accepted := 0, 0
+	var prologue []ebpf.Insn
+	for r := range uint8(10) {
+		if r != 6 {
+			prologue = append(prologue, ebpf.Insn{Op: 0xb7, Regs: r, Imm: int32(r)})
+		} else {
+			prologue = append(prologue, ebpf.Insn{Op: 0xbf, Regs: ebpf.Regs(6, 1)})
+		}
+	}
+	// R1 was overwritten before R6 could keep it: begin with R6.
+	prologue[0], prologue[6] = prologue[6], prologue[0]
+	for op := range 256 {
+		rng := rand.New(rand.NewPCG(1, uint64(op)))
+		for range setting("VERIFIER_ENCODINGS", 40) {
+			in := ebpf.Insn{Op: uint8(op), Regs: ebpf.Regs(uint8(rng.IntN(12)), uint8(rng.IntN(12))),
+				Off: []int16{0, 0, 0, 1, 8, 16, 32, -8, 2}[rng.IntN(9)], Imm: []int32{0, 0, 0, 1, 7, 16, 31, 32, 63, 64, -1, 0xf1}[rng.IntN(12)]}
+			if rng.IntN(2) == 0 {
+				in.Regs &= 0x0f
+			}
+			insns := append(append([]ebpf.Insn(nil), prologue...), in)
+			if rng.IntN(2) == 0 {
+				insns = append(insns, ebpf.Insn{})
+			}
+			for range 3 {
+				insns = append(insns, ebpf.Insn{Op: 0xb7})
+			}
+			insns = append(insns, ebpf.Insn{Op: 0x95})
+			p := &ebpf.Program{Type: ebpf.SchedCLS, License: "GPL", Insns: insns, Maps: ours, Funcs: []ebpf.Func{{}}}
+			_, err := Verify(p, Options{})
+			total++
+			yes, _ := k.load(p.Type, insns, 0)
+			if yes {
+				accepted++
+			}
+			if yes != (err == nil) {
+				_, log := k.load(p.Type, insns, 1)
+				t.Errorf("%+v: kernel %v, we: %v\n%s", in, yes, err, log)
+			}
+		}
+	}
+	t.Logf("encodings: %d programs, %d accepted", total, accepted)
+}
