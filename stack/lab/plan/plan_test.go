@@ -246,3 +246,22 @@ func TestDiffTouchesOnlyTheDifference(t *testing.T) {
 		t.Errorf("the last step is %s", last)
 	}
 }
+
+// FuzzResolve lets any lab file that parses become a plan.
+func FuzzResolve(f *testing.F) {
+	f.Add([]byte("version: 1\nname: x\n" + chain))
+	f.Add([]byte("version: 1\nname: x\naddressing: {v4: 10.0.0.0/24, v6: '::/0'}\nrooms: {a: router, b: router}\nlinks: [{ends: ['a:e', 'b:e']}, {ends: ['a:f', 'b:f'], subnets: [10.0.0.0/30]}, {ends: [{at: 'a:g', addresses: ['::1/0', 0.0.0.1/0]}, 'b:g']}]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := spec.Parse("fuzz", data)
+		if err != nil {
+			return
+		}
+		r, err := Resolve(file, nil)
+		if err != nil {
+			return
+		}
+		if again, err := Resolve(file, r); err != nil || len(Diff(r.Resources, again.Resources)) != 0 {
+			t.Fatalf("the same file again: %v, %v", err, Diff(r.Resources, again.Resources))
+		}
+	})
+}
