@@ -66,10 +66,39 @@ func withDir(dir string, f func(*object.Registry, *object.Dir) error) error {
 	return errors.Join(err, d.Sync(), d.Close())
 }
 
+// eachPin opens the directory of pins that the arguments of a listing name (a
+// directory, one pin in it, or nothing for the user's own) and calls f for
+// each pin of a kind.
+func eachPin(args []string, kind string, f func(d *object.Dir, name, path string) error) error {
+	dir, only := pinDir(), ""
+	if len(args) == 1 {
+		if st, err := os.Stat(args[0]); err == nil && st.IsDir() {
+			dir = args[0]
+		} else {
+			dir, only = pinPath(args[0])
+		}
+	}
+	return withDir(dir, func(_ *object.Registry, d *object.Dir) error {
+		pins, err := d.List()
+		if err != nil {
+			return err
+		}
+		for _, p := range pins {
+			if p.Kind != kind || only != "" && p.Name != only {
+				continue
+			}
+			if err := f(d, p.Name, filepath.Join(dir, p.Name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func loadRunnable(p *ebpf.Program) (maps.Prog, error) { return filter.Prepare(p) }
 
-// readObject reads an object file.
-func readObject(file string) (*ebpf.CollectionSpec, error) {
+// newCollection reads an object file and makes its maps.
+func newCollection(file string) (*ebpf.Collection, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -79,7 +108,11 @@ func readObject(file string) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return spec, nil
+	coll, err := ebpf.NewCollection(spec, ebpf.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return coll, nil
 }
 
 func bpfCheck(a *app) *cobra.Command {
@@ -93,13 +126,9 @@ the registers before it, and why. With -v the verifier's log is printed.`,
 		Example: "  taproom bpf check firewall.o\n  taproom bpf check -v 2 firewall.o | less\n  taproom -j bpf check firewall.o | jq .",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			spec, err := readObject(args[0])
+			coll, err := newCollection(args[0])
 			if err != nil {
 				return err
-			}
-			coll, err := ebpf.NewCollection(spec, ebpf.Options{})
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			defer coll.Close()
 			return checkAll(a, c, coll, level)

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -64,33 +62,16 @@ func mapShow(a *app) *cobra.Command {
 		Short:   "List the maps pinned in a directory, or show one",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			dir, name := pinDir(), ""
-			if len(args) == 1 {
-				if st, err := os.Stat(args[0]); err == nil && st.IsDir() {
-					dir = args[0]
-				} else {
-					dir, name = pinPath(args[0])
-				}
-			}
 			infos := []object.MapInfo{}
-			err := withDir(dir, func(_ *object.Registry, d *object.Dir) error {
-				pins, err := d.List()
+			err := eachPin(args, "map", func(d *object.Dir, name, path string) error {
+				m, err := d.OpenMap(name)
 				if err != nil {
 					return err
 				}
-				for _, p := range pins {
-					if p.Kind != "map" || name != "" && p.Name != name {
-						continue
-					}
-					m, err := d.OpenMap(p.Name)
-					if err != nil {
-						return err
-					}
-					i := object.DescribeMap(m)
-					i.Pinned = []string{filepath.Join(dir, p.Name)}
-					infos = append(infos, i)
-					m.Close()
-				}
+				defer m.Close()
+				i := object.DescribeMap(m)
+				i.Pinned = []string{path}
+				infos = append(infos, i)
 				return nil
 			})
 			if err != nil {

@@ -50,13 +50,9 @@ beside them as map-NAME.`,
 		Example: "  taproom bpf prog load firewall.o /run/user/1000/bpf/firewall\n  taproom bpf prog show",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			spec, err := readObject(args[0])
+			coll, err := newCollection(args[0])
 			if err != nil {
 				return err
-			}
-			coll, err := ebpf.NewCollection(spec, ebpf.Options{})
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			defer coll.Close()
 			dir, single := pinPath(args[1])
@@ -97,33 +93,16 @@ func progShow(a *app) *cobra.Command {
 		Short:   "List the programs pinned in a directory, or show one",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			dir, name := pinDir(), ""
-			if len(args) == 1 {
-				if st, err := os.Stat(args[0]); err == nil && st.IsDir() {
-					dir = args[0]
-				} else {
-					dir, name = pinPath(args[0])
-				}
-			}
 			infos := []object.ProgramInfo{}
-			err := withDir(dir, func(_ *object.Registry, d *object.Dir) error {
-				pins, err := d.List()
+			err := eachPin(args, "prog", func(d *object.Dir, name, path string) error {
+				o, err := d.OpenProgram(name)
 				if err != nil {
 					return err
 				}
-				for _, p := range pins {
-					if p.Kind != "prog" || name != "" && p.Name != name {
-						continue
-					}
-					o, err := d.OpenProgram(p.Name)
-					if err != nil {
-						return err
-					}
-					i := o.Info()
-					i.Pinned = []string{filepath.Join(dir, p.Name)}
-					infos = append(infos, i)
-					o.Close()
-				}
+				defer o.Close()
+				i := o.Info()
+				i.Pinned = []string{path}
+				infos = append(infos, i)
 				return nil
 			})
 			if err != nil {
@@ -161,13 +140,9 @@ func openProgram(what, name string) (*prepared, error) {
 	if st, err := os.Stat(what); err != nil || st.IsDir() || !isELF(what) {
 		return openPinned(what)
 	}
-	spec, err := readObject(what)
+	coll, err := newCollection(what)
 	if err != nil {
 		return nil, err
-	}
-	coll, err := ebpf.NewCollection(spec, ebpf.Options{})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	names := sortedKeys(coll.Programs)
 	if name == "" && len(names) == 1 {
