@@ -214,3 +214,10 @@ func BenchmarkEnter(b *testing.B) {
 	b.ResetTimer()
 	run(b.N)
 }
+
+// BenchmarkInterpret is the policy of the corpus in the interpreter.
+func BenchmarkInterpret(b *testing.B) {
+	run := benchCases[1].ownRun(b, Options{NoJIT: true})
+	b.ResetTimer()
+	run(b.N)
+}

@@ -88,6 +88,12 @@ type object struct {
 
 func loadObject(t testing.TB, file string, o Options) *object {
 	t.Helper()
+	return loadObjectAs(t, file, func(string) Options { return o })
+}
+
+// loadObjectAs lets each program have options of its own.
+func loadObjectAs(t testing.TB, file string, options func(program string) Options) *object {
+	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +108,7 @@ func loadObject(t testing.TB, file string, o Options) *object {
 	}
 	ob := &object{c, map[string]*Prog{}}
 	for name, p := range c.Programs {
-		if ob.progs[name], err = load(p, o); err != nil {
+		if ob.progs[name], err = load(p, options(name)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	cebpf "github.com/cilium/ebpf"
@@ -35,6 +36,11 @@ func TestFeatures(t *testing.T) {
 	defer interp.close()
 	compiled := loadObject(t, file, Options{})
 	defer compiled.close()
+	// Compiled programs that call interpreted ones, and the other way round.
+	out := loadObjectAs(t, file, func(name string) Options { return Options{NoJIT: strings.HasPrefix(name, "target")} })
+	defer out.close()
+	back := loadObjectAs(t, file, func(name string) Options { return Options{NoJIT: !strings.HasPrefix(name, "target")} })
+	defer back.close()
 	for name := range interp.progs {
 		for round := range 2 {
 			a, err := interp.progs[name].TestRun(TestOptions{Data: in})
@@ -49,6 +55,12 @@ func TestFeatures(t *testing.T) {
 			}
 			if a.Return != b.Return || a.SKB != b.SKB {
 				t.Errorf("%s, round %d: interpreted %#x, compiled %#x", name, round, a.Return, b.Return)
+			}
+			for i, mixed := range []*object{out, back} {
+				m, err := mixed.progs[name].TestRun(TestOptions{Data: in})
+				if err != nil || m.Return != a.Return || m.SKB != a.SKB {
+					t.Errorf("%s, round %d, mixed %d: %#x %v, interpreted %#x", name, round, i, m.Return, err, a.Return)
+				}
 			}
 			w := want[name]
 			w[round] = a.Return

@@ -349,6 +349,10 @@ func (r *Run) interpret(prog *Prog, pc int) (uint64, error) {
 			pktBase, pktLen, pktPtr = r.pkt.base, r.pkt.size, r.pkt.ptr
 		default:
 			switch {
+			case in.Op >= code.Load8 && in.Op <= code.Atomic64:
+				if !r.uncommon(in, regs) {
+					return 0, r.badAccess(prog, pc-1)
+				}
 			case in.Op.IsJump():
 				if condition(in, regs) {
 					goto taken

@@ -109,6 +109,20 @@ func divide(op code.Op, a, b uint64) uint64 {
 // uncommon does sign-extending, ordered and atomic memory operations. It reports
 // false if the access is out of bounds.
 func (r *Run) uncommon(in *code.Insn, regs *[16]uint64) bool {
+	switch in.Op {
+	case code.Atomic64:
+		p := r.reach(regs[in.Dst&15]+uint64(int64(in.Off)), 8, true)
+		if p != nil {
+			atomic64((*uint64)(p), in, regs)
+		}
+		return p != nil
+	case code.Atomic32:
+		p := r.reach(regs[in.Dst&15]+uint64(int64(in.Off)), 4, true)
+		if p != nil {
+			atomic32((*uint32)(p), in, regs)
+		}
+		return p != nil
+	}
 	n := uint64(in.Op.Width())
 	switch {
 	case n == 0:
@@ -131,16 +145,7 @@ func (r *Run) uncommon(in *code.Insn, regs *[16]uint64) bool {
 	case in.Op.IsStore():
 		return r.store(regs[in.Dst&15]+uint64(int64(in.Off)), n, regs[in.Src&15])
 	}
-	p := r.reach(regs[in.Dst&15]+uint64(int64(in.Off)), n, true)
-	if p == nil {
-		return false
-	}
-	if in.Op == code.Atomic32 {
-		atomic32((*uint32)(p), in, regs)
-	} else {
-		atomic64((*uint64)(p), in, regs)
-	}
-	return true
+	return false
 }
 
 // atomic32 does a read-modify-write operation of RFC 9669 section 5.3.

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"taproom/filter/ebpf"
 	"taproom/filter/helper"
@@ -91,6 +92,11 @@ func New(src *ebpf.Program, o Options) (*Prog, error) {
 		return nil, fmt.Errorf("vm: %q: %w", src.Name, err)
 	}
 	p.restrict()
+	for _, m := range src.Maps {
+		if m.Type() == maps.ProgArray && !m.BindTail(p.TailType()) {
+			return nil, fmt.Errorf("vm: %q: map %q has programs of another type: %w", src.Name, m.Name(), syscall.EINVAL)
+		}
+	}
 	p.refs.Store(1)
 	register(p)
 	if (o.Proof != nil || o.Unproven) && !o.NoJIT && jitOn() {
@@ -141,15 +147,10 @@ func (p *Prog) Machine() []byte {
 // ID returns the program's number, unique in this process and never 0.
 func (p *Prog) ID() uint32 { return p.id }
 
-// TailType implements maps.Prog: programs may call each other if type, attach type
-// and way of running agree, as in Linux.
-func (p *Prog) TailType() uint64 {
-	t := uint64(p.src.Type)<<32 | uint64(p.src.AttachType)<<1
-	if p.native != nil {
-		t |= 1
-	}
-	return t
-}
+// TailType implements maps.Prog: programs may call each other if type and attach type
+// agree. Linux also wants them to be all compiled or all interpreted; here either calls
+// the other.
+func (p *Prog) TailType() uint64 { return uint64(p.src.Type)<<32 | uint64(p.src.AttachType) }
 
 // Entry implements maps.Prog.
 func (p *Prog) Entry() uintptr {
