@@ -137,8 +137,9 @@ func (q *QP) applyLocked(a *QPAttr, mask AttrMask) {
 	set(AttrUDPSrcPort, func() { to.UDPSrcPort = a.UDPSrcPort })
 }
 
-// rxeWindow is how many packets rxe's requester has under way.
-const rxeWindow = 128
+// rxeWindow is how many packets rxe's requester has under way: it stops when the
+// next one is more than 128 behind the oldest.
+const rxeWindow = 129
 
 // window is how many packets a requester may have under way: enough for the
 // delay of a device between two sleeping processes (some 100 us) at 5 GB/s.

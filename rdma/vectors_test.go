@@ -285,8 +285,8 @@ func playClient(t *testing.T, s *replay.Scenario) {
 		if g.ID != w.ID || int(g.Status) != w.Status {
 			t.Errorf("completion %d: id %x %v, recorded id %x status %d", i, g.ID, g.Status, w.ID, w.Status)
 		}
-		if w.Old != nil && binary.LittleEndian.Uint64(p.mem[s.Work[i].Offset:]) != *w.Old {
-			t.Errorf("completion %d: old value %x, recorded %x", i, p.mem[s.Work[i].Offset:][:8], *w.Old)
+		if w.Old != nil && binary.LittleEndian.Uint64(p.mem[s.Work[w.ID-0x100].Offset:]) != *w.Old {
+			t.Errorf("completion %d: old value %x, recorded %x", i, p.mem[s.Work[w.ID-0x100].Offset:][:8], *w.Old)
 		}
 	}
 	if sums := replay.SumsOf(p.mem, false); s.Client.Sums != sums && s.Client.Sums != (replay.Sums{}) {
