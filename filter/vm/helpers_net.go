@@ -138,7 +138,7 @@ const (
 	tunnelMin    = 8 // tunnel_id and remote_ipv4
 
 	tunIPv6      = 1 << 0 // BPF_F_TUNINFO_IPV6
-	tunSetFlags  = 1<<1 | 1<<2 | 1<<3 | 1<<5
+	tunSetFlags  = 1<<1 | 1<<2 | 1<<3 | 1<<4
 	tunGetFlags  = 1 << 4 // BPF_F_TUNINFO_FLAGS
 	tunnelMaxOpt = 256
 )
@@ -146,7 +146,7 @@ const (
 // tunnelSize reports whether programs of some time passed a key of n bytes.
 func tunnelSize(n int) bool {
 	switch n {
-	case tunnelLen, tunnelLocal, tunnelFlags + 2, tunnelRemote + 16, tunnelMin, tunnelTTL + 1:
+	case tunnelLen, tunnelLocal, tunnelLabel, tunnelFlags, tunnelMin:
 		return true
 	}
 	return false

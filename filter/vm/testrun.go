@@ -14,14 +14,15 @@ type TestOptions struct {
 	// Data is the input: a frame, at least a whole Ethernet header. Netfilter
 	// programs get what is behind it, except at LOCAL_OUT, where there is none.
 	Data []byte
-	// SKB holds the context fields that may be given; XDPIfindex the like for XDP.
+	// SKB holds the context fields that may be given.
 	SKB TestSKB
 	// At is where a netfilter program runs.
 	At NFHook
 	// Repeat is how often to run; 0 means once. Every repetition gets the packet as
 	// the one before left it.
 	Repeat int
-	Env    Env
+	// Env is the world around; nil means a loopback interface and nothing else.
+	Env Env
 }
 
 // TestSKB are the members of struct __sk_buff that BPF_PROG_TEST_RUN takes and gives.
@@ -79,6 +80,9 @@ func (p *Prog) TestRun(o TestOptions) (TestResult, error) {
 		return TestResult{}, err
 	}
 	defer pk.Release()
+	if o.Env == nil {
+		o.Env = new(testEnv)
+	}
 	r := Acquire()
 	defer r.Release()
 	var res TestResult
