@@ -26,18 +26,6 @@ func (s *sink) Write(_ int, batch []*packet.Packet) {
 // untouched, with one that is filled, and with one that is put in.
 func BenchmarkForward(b *testing.B) {
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 8}
-	traced := func(typ option.Type) []byte {
-		f := option.TraceFields{Namespace: traceNS, Type: typ, Words: 24}
-		n := option.HeaderFor(f.OptionLen())
-		plain := udpFrame("fd0a::1", "fd0b::1", 9999, 64)
-		h := make([]byte, n)
-		option.EncodeHeader(h, packet.ProtoUDP, f.OptionLen())
-		f.Encode(h[4:])
-		out := append(append(append([]byte{}, plain[:54]...), h...), plain[54:]...)
-		out[14+5] += byte(n)
-		out[14+6] = 0
-		return out
-	}
 	for _, c := range []struct {
 		name  string
 		frame []byte
@@ -46,9 +34,9 @@ func BenchmarkForward(b *testing.B) {
 	}{
 		{"plain, no IOAM on the node", udpFrame("fd0a::1", "fd0b::1", 9999, 64), false, nil},
 		{"plain", udpFrame("fd0a::1", "fd0b::1", 9999, 64), true, nil},
-		{"traced, no IOAM on the node", traced(0xc00000), false, nil},
-		{"fill c00000", traced(0xc00000), true, nil},
-		{"fill f00000", traced(0xf00000), true, nil},
+		{"traced, no IOAM on the node", tracedFrame(0xc00000), false, nil},
+		{"fill c00000", tracedFrame(0xc00000), true, nil},
+		{"fill f00000", tracedFrame(0xf00000), true, nil},
 		{"insert f00000", udpFrame("fd0a::1", "fd0b::1", 9999, 64), true, []ioam.Tunnel{{
 			Prefix: netip.MustParsePrefix("fd0b::/64"), Namespace: traceNS, Type: 0xf00000, Size: 96,
 		}}},
@@ -90,4 +78,18 @@ func BenchmarkForward(b *testing.B) {
 			}
 		})
 	}
+}
+
+// tracedFrame is a datagram with room for a few nodes' records.
+func tracedFrame(typ option.Type) []byte {
+	f := option.TraceFields{Namespace: traceNS, Type: typ, Words: 24}
+	n := option.HeaderFor(f.OptionLen())
+	plain := udpFrame("fd0a::1", "fd0b::1", 9999, 64)
+	h := make([]byte, n)
+	option.EncodeHeader(h, packet.ProtoUDP, f.OptionLen())
+	f.Encode(h[4:])
+	out := append(append(append([]byte{}, plain[:54]...), h...), plain[54:]...)
+	out[14+5] += byte(n)
+	out[14+6] = 0
+	return out
 }

@@ -1,7 +1,11 @@
 package ioam
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
+	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -78,9 +82,75 @@ func TestExample(t *testing.T) {
 		t.Errorf("probe: %v\n%v", err, r)
 	}
 	t.Logf("\n%v", r)
+	commands(t, x)
 	if err := l.Close(); err != nil || ioamlab.Of(l) != nil {
 		t.Errorf("down: %v", err)
 	}
+}
+
+// commands says to a lab what a person would, and looks for an answer.
+func commands(t *testing.T, x *ioamlab.Lab) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, c := range []struct{ line, want string }{
+		{"r1 namespace show", "namespace 123\n"},
+		{"r1 namespace add 5 data 0x7", ""},
+		{"r1 namespace show", "namespace 5, data 0x00000007\n"},
+		{"r1 route show", "mode encap tundst fd00:36::6 trace prealloc type 0xf00000 ns 123 size 96 e2e seq32"},
+		{"r1 route add fd00:c::/64 encap ioam6 trace prealloc type 0x800000 ns 5 size 8", ""},
+		{"r1 route del fd00:c::/64", ""},
+		{"r1 sysctl net.ipv6.ioam6_id", "= 1\n"},
+		{"r1 sysctl net.ipv6.conf.r2.ioam6_enabled=0", "= 0\n"},
+		{"paths", "slowest"},
+		{"paths graph dot", "digraph"},
+		{"stats r6", "decapsulated"},
+		{"r1 probe fd00:b:1::1 count 1", "1 probes, 1 answered"},
+	} {
+		var b bytes.Buffer
+		if err := x.Run(ctx, strings.Fields(c.line), ioamlab.Options{}, &b); err != nil || !strings.Contains(b.String(), c.want) {
+			t.Errorf("%s: %v\n%s", c.line, err, &b)
+		}
+		b.Reset()
+		if err := x.Run(ctx, strings.Fields(c.line), ioamlab.Options{JSON: true}, &b); strings.Contains(c.line, "show") && (err != nil || !json.Valid(b.Bytes())) {
+			t.Errorf("%s, JSON: %v\n%s", c.line, err, &b)
+		}
+	}
+	for _, line := range []string{"", "r9 namespace show", "r1", "r1 namespace", "r1 route add x", "r1 probe", "r1 probe x", "paths graph ascii", "stats r9", "r1 sysctl no.such"} {
+		if err := x.Run(ctx, strings.Fields(line), ioamlab.Options{}, new(bytes.Buffer)); err == nil {
+			t.Errorf("%q is accepted", line)
+		}
+	}
+	watched(ctx, t, x)
+}
+
+// watched reads an event from monitor.
+func watched(ctx context.Context, t *testing.T, x *ioamlab.Lab) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	r, w := io.Pipe()
+	done := make(chan error)
+	go func() {
+		err := x.Run(ctx, []string{"monitor"}, ioamlab.Options{}, w)
+		w.Close()
+		done <- err
+	}()
+	p, err := x.Prober("r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for ctx.Err() == nil {
+			p.Run(ctx, netip.MustParseAddr("fd00:b:1::1"), probe.Options{Namespace: 123, Count: 1})
+		}
+	}()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil || !strings.Contains(line, "[TRACE] Namespace=123 NodeLen=4 Type=0xf0000000 Data=") || line[0] != 'r' {
+		t.Errorf("%q %v", line, err)
+	}
+	cancel()
+	r.Close()
+	<-done
 }
 
 // TestLabQueue: on a slow wire the queue that a trace records grows with
