@@ -189,7 +189,7 @@ const withRooms = `
 version: 1
 name: rooms
 rooms:
-  a: {kind: namespace, run: [{name: two, command: "sleep 1001 & echo $! > kid; sleep 1000", ready: {command: "test -s kid"}}]}
+  a: {kind: namespace, run: [{name: two, command: "echo started; sleep 1001 & echo $! > kid; sleep 1000", ready: {command: "test -s kid"}}]}
   b: namespace
 links: [{name: cable, ends: ["a:e0", "b:e0"]}]
 expect: [{ping: {from: a, to: b}}, {exec: {room: b, command: [cat, /proc/self/net/dev], output: e0}}]
@@ -204,6 +204,8 @@ func TestRooms(t *testing.T) {
 	if out := s.run("exec", "a", "--", "sh", "-c", "echo $TAPROOM_ROOM; pwd"); out != "a\n"+s.dir+"\n" {
 		t.Errorf("exec: %q", out)
 	}
+	s.contains(s.run("logs", "a"), "started")
+	s.contains(s.run("ps"), "two")
 	c := s.command("exec", "b", "cat")
 	c.Stdin = strings.NewReader("in and out")
 	if out, err := c.Output(); err != nil || string(out) != "in and out" {
@@ -352,7 +354,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 // Every subcommand says what it does, with an example.
 func TestHelp(t *testing.T) {
 	for _, c := range newRoot().Commands() {
-		if c.Name() == "help" || c.Name() == "completion" {
+		if c.Hidden || c.Name() == "help" || c.Name() == "completion" {
 			continue
 		}
 		if c.Short == "" || c.Example == "" && !c.HasSubCommands() {
