@@ -531,6 +531,8 @@ func (g *generator) call() {
 		num(4, 0)
 		ctx()
 	case 11:
+		mem(1, -int32(8*(1+g.n(5))))
+		num(2, int32(g.n(50)))
 		at := g.emit(ebpf.OpCall, 0, ebpf.PseudoCall, 0, 0)
 		g.subs = append(g.subs, at)
 		g.clobber()
@@ -682,23 +684,21 @@ func generate(rng *rand.Rand, typ ebpf.ProgType) []ebpf.Insn {
 			g.insns[at].Imm = int32(sub - at - 1)
 		}
 		h := &generator{rng: rng, fixup: map[int]int{}, typ: typ, depth: 1, insns: g.insns}
-		h.kinds[10] = gStack
-		h.kinds[1], h.kinds[2] = g.kinds[1], g.kinds[2]
-		if h.kinds[1] == gCtx {
-			h.kinds[6] = gNone
-		}
+		h.kinds[10], h.kinds[1], h.kinds[2] = gStack, gStack, gNum
 		h.emit(ebpf.ClassALU64|ebpf.ALUMov, 0, 0, 0, 1)
 		h.kinds[0] = gNum
-		for range g.n(5) {
-			switch h.n(4) {
+		for range 1 + g.n(8) {
+			switch h.n(7) {
 			case 0:
 				h.mov()
 			case 1:
 				h.alu()
-			case 2:
+			case 2, 3:
 				h.stack()
-			case 3:
+			case 4, 5:
 				h.branch()
+			case 6:
+				h.value()
 			}
 		}
 		e := len(h.insns)

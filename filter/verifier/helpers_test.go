@@ -176,7 +176,7 @@ func TestKernelAgreesOnHelpers(t *testing.T) {
 		kernels[typ] = newKernel(t, helperMaps)
 	}
 	ours := liveMaps(t, helperMaps)
-	n, seed := setting("VERIFIER_CALLS", 30), setting("VERIFIER_SEED", 1)
+	n, seed := setting("VERIFIER_CALLS", 10), setting("VERIFIER_SEED", 1)
 	total, accepted, strict := 0, 0, 0
 	for id := helper.ID(1); helper.Lookup(id) != nil; id++ {
 		proto := helper.Lookup(id)
@@ -303,7 +303,7 @@ func TestKernelAgreesOnEncodings(t *testing.T) {
 	prologue[0], prologue[6] = prologue[6], prologue[0]
 	for op := range 256 {
 		rng := rand.New(rand.NewPCG(1, uint64(op)))
-		for range setting("VERIFIER_ENCODINGS", 40) {
+		for range setting("VERIFIER_ENCODINGS", 10) {
 			in := ebpf.Insn{Op: uint8(op), Regs: ebpf.Regs(uint8(rng.IntN(12)), uint8(rng.IntN(12))),
 				Off: []int16{0, 0, 0, 1, 8, 16, 32, -8, 2}[rng.IntN(9)], Imm: []int32{0, 0, 0, 1, 7, 16, 31, 32, 63, 64, -1, 0xf1}[rng.IntN(12)]}
 			if rng.IntN(2) == 0 {

@@ -116,7 +116,7 @@ func TestKernelAgrees(t *testing.T) {
 		kernels[typ] = newKernel(t, testMaps)
 	}
 	ours := liveMaps(t, testMaps)
-	n, seed := setting("VERIFIER_PROGRAMS", 3000), setting("VERIFIER_SEED", 1)
+	n, seed := setting("VERIFIER_PROGRAMS", 600), setting("VERIFIER_SEED", 1)
 	verbose := os.Getenv("VERIFIER_VERBOSE") != ""
 	accepted, strict, wide := 0, 0, 0
 	for i := range n {

@@ -28,7 +28,7 @@ func exhaustive(p *ebpf.Program) error {
 // there, a state was covered by one that it differs from in something that
 // mattered.
 func TestPruningIsSound(t *testing.T) {
-	n, seed := setting("VERIFIER_PROGRAMS", 3000), setting("VERIFIER_SEED", 1)
+	n, seed := setting("VERIFIER_PROGRAMS", 600), setting("VERIFIER_SEED", 1)
 	ours := liveMaps(t, testMaps)
 	checked, open := 0, 0
 	check := func(what string, i uint64, p *ebpf.Program) {

@@ -25,7 +25,7 @@ func TestAcceptedProgramsDoNoHarm(t *testing.T) {
 		defer m.Close()
 		live = append(live, m)
 	}
-	n, seed := verifier.Setting("VERIFIER_PROGRAMS", 5000), verifier.Setting("VERIFIER_SEED", 1)
+	n, seed := verifier.Setting("VERIFIER_PROGRAMS", 1500), verifier.Setting("VERIFIER_SEED", 1)
 	passed, runs := 0, 0
 	for i := range n {
 		rng := rand.New(rand.NewPCG(seed, i))
