@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"math"
 	"syscall"
 
 	"taproom/filter/helper"
@@ -19,34 +18,31 @@ func init() {
 
 const (
 	xdpHeadroom = 256 // XDP_PACKET_HEADROOM
+	xdpFrame    = 40  // struct xdp_frame, which the kernel keeps at the start of it
+	xdpRoom     = xdpHeadroom - xdpFrame
 	xdpMaxMeta  = 252
 	xdpMaxLen   = 3520 // what a page holds behind the headroom
+	xdpMaxOff   = 0xffff
 )
 
 // xdpAdjustHead is bpf_xdp_adjust_head: moves the start of the packet. Metadata moves
 // along.
 func xdpAdjustHead(r *Run, _, delta, _, _, _ uint64) uint64 {
-	pk, d := r.skb, int(int32(delta))
-	switch {
-	case d > pk.Len()-packet.EthernetLen, -d > pk.Headroom()-r.xdp.meta, -d > xdpHeadroom:
+	pk, x, d := r.skb, &r.xdp, int(int32(delta))
+	if d > pk.Len()-packet.EthernetLen || x.moved-d+x.meta > xdpRoom {
 		return eInval
-	case d >= 0:
+	}
+	meta := make([]byte, x.meta)
+	copy(meta, pk.Push(x.meta))
+	pk.Trim(x.meta)
+	if d >= 0 {
 		pk.Trim(d)
-	default:
+	} else {
 		pk.Push(-d)
 	}
-	if n := r.xdp.meta; n > 0 {
-		// The metadata lies where the packet used to begin; take it along.
-		h := pk.Push(max(d, 0) + n)
-		from, to := 0, max(d, 0)
-		if d < 0 {
-			pk.Trim(n)
-			h = pk.Push(n)
-			from = -d
-		}
-		copy(h[to:to+n], h[from:from+n])
-		pk.Trim(max(d, 0) + n)
-	}
+	x.moved -= d
+	copy(pk.Push(x.meta), meta)
+	pk.Trim(x.meta)
 	r.refreshXDP()
 	return 0
 }
@@ -55,7 +51,7 @@ func xdpAdjustHead(r *Run, _, delta, _, _, _ uint64) uint64 {
 func xdpAdjustMeta(r *Run, _, delta, _, _, _ uint64) uint64 {
 	n := r.xdp.meta - int(int32(delta))
 	switch {
-	case n < 0, n > r.skb.Headroom():
+	case n < 0, r.xdp.moved+n > xdpRoom:
 		return eInval
 	case n%4 != 0, n > xdpMaxMeta:
 		return errno(syscall.EACCES)
@@ -70,7 +66,7 @@ func xdpAdjustTail(r *Run, _, delta, _, _, _ uint64) uint64 {
 	pk, d := r.skb, int(int32(delta))
 	n := pk.Len() + d
 	switch {
-	case n < packet.EthernetLen, d > 0 && n > xdpMaxLen:
+	case n < packet.EthernetLen, d > 0 && n > xdpMaxLen+r.xdp.moved:
 		return eInval
 	case d > 0:
 		pk.Extend(d)
@@ -81,24 +77,39 @@ func xdpAdjustTail(r *Run, _, delta, _, _, _ uint64) uint64 {
 	return 0
 }
 
-func xdpLoadBytes(r *Run, _, off, to, n, _ uint64) uint64 {
-	dst := r.mem(to, uint64(uint32(n)), true)
-	if dst == nil {
-		return 0
-	}
-	if !r.copyPacket(dst, uint64(uint32(off))) {
+// xdpRange checks the offset and length of a copy.
+func (r *Run) xdpRange(off, n uint64) uint64 {
+	switch {
+	case off > xdpMaxOff || n > xdpMaxOff:
+		return eFault
+	case off+n > uint64(r.skb.Len()):
 		return eInval
 	}
 	return 0
 }
 
+func xdpLoadBytes(r *Run, _, off, to, n, _ uint64) uint64 {
+	off, n = uint64(uint32(off)), uint64(uint32(n))
+	dst := r.mem(to, n, true)
+	if dst == nil {
+		return 0
+	}
+	if e := r.xdpRange(off, n); e != 0 {
+		return e
+	}
+	r.skb.CopyTo(dst, int(off))
+	return 0
+}
+
 func xdpStoreBytes(r *Run, _, off, from, n, _ uint64) uint64 {
-	src := r.mem(from, uint64(uint32(n)), false)
+	off, n = uint64(uint32(off)), uint64(uint32(n))
+	src := r.mem(from, n, false)
 	if src == nil {
 		return 0
 	}
-	if uint32(off) > math.MaxInt32 || !r.skb.Store(src, int(uint32(off))) {
-		return eInval
+	if e := r.xdpRange(off, n); e != 0 {
+		return e
 	}
+	r.skb.Store(src, int(off))
 	return 0
 }

@@ -95,7 +95,7 @@ func Acquire() *Run {
 
 // Release gives the Run back.
 func (r *Run) Release() {
-	r.skb, r.env, r.cur = nil, nil, nil
+	r.skb, r.env, r.cur, r.xdp = nil, nil, nil, xdpCtx{}
 	r.pkt = region{}
 	r.busy.Store(0)
 }

@@ -109,6 +109,11 @@ func (p *Prog) TestRun(o TestOptions) (TestResult, error) {
 	if p.isSocketFilter() {
 		res.Data = append(res.Data, o.Data[:ethernetLen]...)
 	}
+	if p.kind == ctxXDP && r.xdp.meta > 0 {
+		// The output begins with the metadata.
+		res.Data = append(res.Data, pk.Push(r.xdp.meta)[:r.xdp.meta]...)
+		pk.Trim(r.xdp.meta)
+	}
 	at := len(res.Data)
 	res.Data = append(res.Data, make([]byte, pk.Len())...)
 	pk.CopyTo(res.Data[at:], 0)
@@ -131,6 +136,9 @@ func (p *Prog) testPacket(o TestOptions) (*packet.Packet, error) {
 	pk.Out = max(int(o.SKB.Ifindex), testLoopback)
 	if p.kind == ctxXDP {
 		pk.In, pk.Out = testLoopback, 0
+		clear(pk.Push(xdpHeadroom)[:xdpHeadroom]) // zero in the kernel, too
+		pk.Trim(xdpHeadroom)
+		pk.SetMAC(0)
 		return pk, nil
 	}
 	if short(pk.Proto, b[ethernetLen:]) {

@@ -8,8 +8,9 @@ import (
 
 // xdpCtx is what an XDP program's helpers work on.
 type xdpCtx struct {
-	pk   *packet.Packet
-	meta int // bytes of metadata in front of the packet
+	pk    *packet.Packet
+	meta  int // bytes of metadata in front of the packet
+	moved int // bytes by which the packet has grown at its head
 }
 
 // xdpMD is struct xdp_md of uapi linux/bpf.h.
@@ -34,7 +35,6 @@ func (r *Run) XDP(p *Prog, pk *packet.Packet, env Env) (uint32, error) {
 	}
 	r.refreshXDP()
 	v, err := r.start(p)
-	r.xdp = xdpCtx{}
 	return uint32(v), err
 }
 
