@@ -20,7 +20,7 @@ func (r *Run) interpret(prog *Prog, pc int) (uint64, error) {
 	regs := &r.st.Regs
 	insns := prog.code.Insns
 	depth := r.depth
-	top := r.st.StackTop()
+	top := r.stackTop
 	pktBase, pktLen, pktPtr := r.pkt.base, r.pkt.size, r.pkt.ptr
 	stkBase := regs[10] - jit.FrameSize
 	stkLen := top - stkBase

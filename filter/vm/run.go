@@ -165,7 +165,7 @@ func (r *Run) reach(a, n uint64, write bool) unsafe.Pointer {
 	}
 	st := r.st
 	low := st.Regs[10] - jit.FrameSize
-	if o := a - low; o < st.StackTop()-low && st.StackTop()-low-o >= n {
+	if o := a - low; o < r.stackTop-low && r.stackTop-low-o >= n {
 		return unsafe.Add(unsafe.Pointer(st), a-uint64(uintptr(unsafe.Pointer(st))))
 	}
 	if g := r.extra.find(a, n); g != nil && (g.write || !write) {

@@ -81,7 +81,7 @@ var aluOps = map[string]uint8{
 // TestALU runs every arithmetic instruction in its four forms, with different
 // registers: division has preferences.
 func TestALU(t *testing.T) {
-	for i, c := range aluCases {
+	for i, c := range aluCases(t) {
 		off := int16(0)
 		if c.op[0] == 'S' && c.op != "Sub" {
 			off = 1
@@ -108,7 +108,7 @@ var jumpOps = map[string]uint8{
 }
 
 func TestJumps(t *testing.T) {
-	for i, c := range jumpCases {
+	for i, c := range jumpCases(t) {
 		dst, src := uint8(i%10), uint8((i/3)%10)
 		if dst == src {
 			src = (src + 1) % 10
