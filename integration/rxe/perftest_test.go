@@ -36,7 +36,7 @@ func TestPerftest(t *testing.T) {
 				r := getRig(t)
 				dev, _ := r.device(t, rdma.Options{}, nil, 0)
 				test := c.test
-				test.Iterations, test.MTU, test.Timeout = 100, roce.MTU1024, 17
+				test.Iterations, test.MTU, test.Timeout = 50, roce.MTU1024, 17
 				test.GIDIndex = must[int](t)(dev.FindGID(rdma.GIDOf(HostIP)))
 				size := ""
 				if test.Kind != perftest.Atomic {
@@ -49,7 +49,7 @@ func TestPerftest(t *testing.T) {
 				var err error
 				var said string
 				if role == "client" {
-					wait := r.g.Go(command, 15*time.Second)
+					wait := r.g.Go(command, 30*time.Second)
 					results, err = test.Client(r.dial(t, perftest.DefaultPort), dev)
 					a, werr := wait()
 					if said = a.Output; werr != nil || a.Status != 0 {
@@ -61,7 +61,7 @@ func TestPerftest(t *testing.T) {
 						t.Fatal(lerr)
 					}
 					defer l.Close()
-					wait := r.g.Go(command+" "+BridgeAddr, 15*time.Second)
+					wait := r.g.Go(command+" "+BridgeAddr, 30*time.Second)
 					results, err = test.Server(r.accept(t, l), dev)
 					a, werr := wait()
 					if said = a.Output; werr != nil || a.Status != 0 {

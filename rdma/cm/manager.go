@@ -45,8 +45,9 @@ var (
 )
 
 // Manager is one device's communication manager. Its methods may be called from
-// any goroutine, handlers' among them: handlers are called without locks, and
-// for one connection in the order of the events.
+// any goroutine, handlers' among them: handlers are called without locks, one
+// after the other, in the order of the events. So a handler must not wait: all
+// other connections would wait with it.
 type Manager struct {
 	transport Transport
 	o         Options
@@ -313,5 +314,10 @@ func (m *Manager) gotDREQ(p Path, tid uint64, r *DREQ) {
 	}
 }
 
-// timeout is the time a code stands for.
-func timeout(code uint8) time.Duration { return roce.AckTimeout(code) }
+// maxTimeout bounds the codes a peer may choose for how long we wait for it: 21
+// stands for 8.6 s, the codes themselves go up to 2.4 hours.
+const maxTimeout = 21
+
+// timeout is the time a code stands for. Code 0, which would be none, is the
+// shortest.
+func timeout(code uint8) time.Duration { return roce.AckTimeout(min(max(code, 1), maxTimeout)) }
