@@ -137,6 +137,12 @@ expect:
 			t.Errorf("settings %q, %q", k.Directions[0].Settings, k.Directions[1].Settings)
 		}
 	}
+	for _, c := range []struct{ at, word string }{{"b:e1", "down"}, {"c:e0", "up"}} {
+		now, err := l.Impair(context.Background(), c.at, mustWords(t, c.word))
+		if down := c.word == "down"; err != nil || now["b:e1"].Down != down || now["c:e0"].Down != down {
+			t.Errorf("%s %s: %+v, %v", c.at, c.word, now, err)
+		}
+	}
 	var file bytes.Buffer
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

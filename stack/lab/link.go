@@ -351,6 +351,7 @@ func (l *Lab) Impair(ctx context.Context, what string, change spec.Impair) (map[
 		if end < 0 || end == d {
 			own.Merge(change)
 		}
+		own.Merge(spec.Impair{State: change.State}) // a cable has one carrier
 	}
 	now := file.Links[i].Impairments()
 	for _, imp := range now {
