@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -272,5 +274,22 @@ func TestRefused(t *testing.T) {
 	}
 	if got := Main([]string{"zz"}, strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{}); got == 0 {
 		t.Error("bad memory was taken")
+	}
+}
+
+// TestELF runs an object whose only function is in .text, as the runner makes them, and
+// one that a loader knows.
+func TestELF(t *testing.T) {
+	for _, name := range []string{"text.o", "section.o"} {
+		b, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, in := range [][]byte{b, []byte(hex.EncodeToString(b))} {
+			var out, errs bytes.Buffer
+			if code := Main([]string{"07  05  ", "--elf"}, bytes.NewReader(in), &out, &errs); code != 0 || out.String() != "c\n" {
+				t.Errorf("%s: exit %d, %q %s", name, code, out.String(), errs.String())
+			}
+		}
 	}
 }

@@ -10,6 +10,7 @@ package conformance
 import (
 	"bufio"
 	"bytes"
+	"debug/elf"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -37,14 +38,15 @@ func run(args []string, stdin io.Reader) (uint64, error) {
 	var mem []byte
 	var opt vm.Options
 	opt.NoJIT = true
-	elf := false
+	object := false
 	for i, a := range args {
+		isELF := a == "--elf" || strings.HasPrefix(a, "--elf=")
 		switch {
 		case a == "--jit":
 			opt.NoJIT, opt.Unproven = false, true
 		case a == "--interpret":
-		case a == "--elf":
-			elf = true
+		case isELF:
+			object = a != "--elf=false"
 		case strings.HasPrefix(a, "-"):
 			return 0, fmt.Errorf("conformance: unknown option %q", a)
 		case i == 0:
@@ -56,7 +58,7 @@ func run(args []string, stdin io.Reader) (uint64, error) {
 			return 0, fmt.Errorf("conformance: unexpected argument %q", a)
 		}
 	}
-	src, err := read(stdin, elf)
+	src, err := read(stdin, object)
 	if err != nil {
 		return 0, err
 	}
@@ -74,41 +76,35 @@ func run(args []string, stdin io.Reader) (uint64, error) {
 }
 
 // read takes the program from stdin.
-func read(stdin io.Reader, elf bool) (*ebpf.Program, error) {
+func read(stdin io.Reader, object bool) (*ebpf.Program, error) {
 	in, err := io.ReadAll(bufio.NewReader(stdin))
 	if err != nil {
 		return nil, fmt.Errorf("conformance: read program: %w", err)
 	}
-	if elf {
+	if object {
 		return readELF(in)
 	}
 	b, err := parseHex(string(in))
 	if err != nil {
 		return nil, fmt.Errorf("conformance: program: %w", err)
 	}
-	insns, err := ebpf.Decode(b)
-	if err != nil {
-		return nil, err
-	}
-	return &ebpf.Program{Name: "conformance", Insns: insns, Funcs: []ebpf.Func{{}}}, nil
+	return program(b)
 }
 
-// readELF loads the only program of an object, or the first by name.
+// readELF loads the only program of an object, or the first by name; or, from an object
+// that has none that a loader would know, its code.
 func readELF(in []byte) (*ebpf.Program, error) {
 	if text, err := parseHex(string(in)); err == nil && len(text) > 0 {
 		in = text
 	}
 	spec, err := ebpf.LoadSpec(bytes.NewReader(in))
-	if err != nil {
-		return nil, err
+	if err != nil || len(spec.Programs) == 0 {
+		return readText(in)
 	}
 	var names []string
 	for name, p := range spec.Programs {
 		p.Type = ebpf.SocketFilter // any known type: the loader skips others
 		names = append(names, name)
-	}
-	if len(names) == 0 {
-		return nil, errors.New("conformance: no program in the object")
 	}
 	slices.Sort(names)
 	coll, err := ebpf.NewCollection(spec, ebpf.Options{Programs: names[:1]})
@@ -118,6 +114,35 @@ func readELF(in []byte) (*ebpf.Program, error) {
 	src := *coll.Programs[names[0]]
 	src.Type = ebpf.Unspec
 	return &src, nil
+}
+
+// readText takes the instructions of the first section that holds any.
+func readText(in []byte) (*ebpf.Program, error) {
+	f, err := elf.NewFile(bytes.NewReader(in))
+	if err != nil {
+		return nil, fmt.Errorf("conformance: %w", err)
+	}
+	defer f.Close()
+	for _, s := range f.Sections {
+		if s.Type != elf.SHT_PROGBITS || s.Flags&elf.SHF_EXECINSTR == 0 || s.Size == 0 {
+			continue
+		}
+		b, err := s.Data()
+		if err != nil {
+			return nil, fmt.Errorf("conformance: section %s: %w", s.Name, err)
+		}
+		return program(b)
+	}
+	return nil, errors.New("conformance: no program in the object")
+}
+
+// program makes a program without context of encoded instructions.
+func program(b []byte) (*ebpf.Program, error) {
+	insns, err := ebpf.Decode(b)
+	if err != nil {
+		return nil, err
+	}
+	return &ebpf.Program{Name: "conformance", Insns: insns, Funcs: []ebpf.Func{{}}}, nil
 }
 
 // parseHex reads bytes in hex with white space anywhere between them.
