@@ -110,24 +110,7 @@ func tooBig(p *packet.Packet, f hook.Family, mtu int) bool {
 	if p.GSO.Type == packet.GSONone {
 		return true
 	}
-	return segmentLen(p) > mtu
-}
-
-// segmentLen is the network length of a super-frame's segments.
-func segmentLen(p *packet.Packet) int {
-	l4, ok := p.L4()
-	if !ok {
-		return p.Len()
-	}
-	l3, _ := p.L3()
-	hdr := l4 - l3 + 8
-	if p.GSO.Type != packet.GSOUDP {
-		hdr = l4 - l3 + 20
-		if h := p.Head(); l4+13 <= len(h) {
-			hdr = l4 - l3 + int(h[l4+12]>>4)*4
-		}
-	}
-	return hdr + int(p.GSO.Size)
+	return p.NetworkLen() > mtu
 }
 
 // mayFragment reports whether a packet that is too big may be cut here.

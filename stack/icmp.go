@@ -79,7 +79,7 @@ func (n *Node) unreachable(i *Interface, p *packet.Packet, f hook.Family, k hook
 	code4, code6 := uint8(0), uint8(0) // network unreachable; no route
 	switch k {
 	case hook.Unreachable:
-		code4, code6 = 1, 3
+		code4, code6 = 1, 0 // Linux has no route for IPv6 here, where the RFC has codes
 	case hook.Prohibit:
 		code4, code6 = 13, 1
 	}

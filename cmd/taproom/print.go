@@ -87,3 +87,11 @@ func age(t time.Time) string {
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
+
+// unmarshal reads a line that the lab sent.
+func unmarshal(line []byte, v any) error {
+	if err := json.Unmarshal(line, v); err != nil {
+		return fmt.Errorf("an answer of the lab is not understood: %w", err)
+	}
+	return nil
+}

@@ -13,11 +13,11 @@ import (
 	"time"
 
 	"taproom/integration/room"
-	"taproom/ioam/ioamlab"
 	"taproom/ioam/option"
 	"taproom/ioam/probe"
 	"taproom/stack/lab"
 	"taproom/stack/lab/spec"
+	"taproom/stack/lab/tracing"
 )
 
 // TestExample runs the example: the traces name every router, and the slow
@@ -47,7 +47,7 @@ func TestExample(t *testing.T) {
 			t.Errorf("%s: %s", r.Name, r.Error)
 		}
 	})
-	x := ioamlab.Of(l)
+	x := tracing.Of(l)
 	var upper, lower bool
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline) && !(upper && lower); time.Sleep(10 * time.Millisecond) {
 		for _, flow := range x.Paths.Report().Flows {
@@ -83,13 +83,13 @@ func TestExample(t *testing.T) {
 	}
 	t.Logf("\n%v", r)
 	commands(t, x)
-	if err := l.Close(); err != nil || ioamlab.Of(l) != nil {
+	if err := l.Close(); err != nil || tracing.Of(l) != nil {
 		t.Errorf("down: %v", err)
 	}
 }
 
 // commands says to a lab what a person would, and looks for an answer.
-func commands(t *testing.T, x *ioamlab.Lab) {
+func commands(t *testing.T, x *tracing.Lab) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -108,16 +108,16 @@ func commands(t *testing.T, x *ioamlab.Lab) {
 		{"r1 probe fd00:b:1::1 count 1", "1 probes, 1 answered"},
 	} {
 		var b bytes.Buffer
-		if err := x.Run(ctx, strings.Fields(c.line), ioamlab.Options{}, &b); err != nil || !strings.Contains(b.String(), c.want) {
+		if err := x.Run(ctx, strings.Fields(c.line), tracing.Options{}, &b); err != nil || !strings.Contains(b.String(), c.want) {
 			t.Errorf("%s: %v\n%s", c.line, err, &b)
 		}
 		b.Reset()
-		if err := x.Run(ctx, strings.Fields(c.line), ioamlab.Options{JSON: true}, &b); strings.Contains(c.line, "show") && (err != nil || !json.Valid(b.Bytes())) {
+		if err := x.Run(ctx, strings.Fields(c.line), tracing.Options{JSON: true}, &b); strings.Contains(c.line, "show") && (err != nil || !json.Valid(b.Bytes())) {
 			t.Errorf("%s, JSON: %v\n%s", c.line, err, &b)
 		}
 	}
 	for _, line := range []string{"", "r9 namespace show", "r1", "r1 namespace", "r1 route add x", "r1 probe", "r1 probe x", "paths graph ascii", "stats r9", "r1 sysctl no.such"} {
-		if err := x.Run(ctx, strings.Fields(line), ioamlab.Options{}, new(bytes.Buffer)); err == nil {
+		if err := x.Run(ctx, strings.Fields(line), tracing.Options{}, new(bytes.Buffer)); err == nil {
 			t.Errorf("%q is accepted", line)
 		}
 	}
@@ -125,13 +125,13 @@ func commands(t *testing.T, x *ioamlab.Lab) {
 }
 
 // watched reads an event from monitor.
-func watched(ctx context.Context, t *testing.T, x *ioamlab.Lab) {
+func watched(ctx context.Context, t *testing.T, x *tracing.Lab) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
 	done := make(chan error)
 	go func() {
-		err := x.Run(ctx, []string{"monitor"}, ioamlab.Options{}, w)
+		err := x.Run(ctx, []string{"monitor"}, tracing.Options{}, w)
 		w.Close()
 		done <- err
 	}()
@@ -189,7 +189,7 @@ ioam:
 	}
 	defer ping.Close()
 	ping.Exit()
-	sub := ioamlab.Of(l).Nodes["r2"].Subscribe(64)
+	sub := tracing.Of(l).Nodes["r2"].Subscribe(64)
 	p, err := l.Start("a", lab.Command{Argv: []string{"python3", "-c", `
 import socket
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)

@@ -1,4 +1,4 @@
-// Package ioamlab is IOAM in lab files: the section ioam, and where commands
+// Package tracing is IOAM in lab files: the section ioam, and where commands
 // find the nodes that it made. A program that imports it understands
 //
 //	ioam:
@@ -13,4 +13,4 @@
 //
 // Every interface of a room that is listed takes part, with its index as id,
 // unless the room says otherwise. All nodes' events go to one analyser.
-package ioamlab
+package tracing

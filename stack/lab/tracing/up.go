@@ -1,4 +1,4 @@
-package ioamlab
+package tracing
 
 import (
 	"context"
@@ -47,7 +47,7 @@ func Of(l *lab.Lab) *Lab {
 func (x *Lab) Prober(room string) (*probe.Prober, error) {
 	n := x.Nodes[room]
 	if n == nil {
-		return nil, fmt.Errorf("ioamlab: room %s takes no part", room)
+		return nil, fmt.Errorf("tracing: room %s takes no part", room)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -101,7 +101,7 @@ func up(_ context.Context, l *lab.Lab, sec spec.Section) (func() error, error) {
 		c.Backlog = queues.octets
 		n, err := ioam.Attach(host, c)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("ioamlab: %s: %w", name, err), x.down())
+			return nil, errors.Join(fmt.Errorf("tracing: %s: %w", name, err), x.down())
 		}
 		x.Nodes[name] = n
 		sub := n.Subscribe(eventsPerNode)

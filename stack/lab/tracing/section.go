@@ -1,4 +1,4 @@
-package ioamlab
+package tracing
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package ioamlab
+package tracing
 
 import (
 	"context"
@@ -50,7 +50,7 @@ func (x *Lab) Run(ctx context.Context, args []string, o Options, out io.Writer) 
 	}
 	n := x.Nodes[args[0]]
 	if n == nil {
-		return fmt.Errorf("ioamlab: no room %s takes part (there are %s)", args[0], strings.Join(x.rooms(), ", "))
+		return fmt.Errorf("tracing: no room %s takes part (there are %s)", args[0], strings.Join(x.rooms(), ", "))
 	}
 	if len(args) < 2 {
 		return &cli.Error{Text: strings.TrimSuffix(Usage, "\n"), Code: 255}
@@ -76,7 +76,7 @@ func (x *Lab) selected(rooms []string) (map[string]*ioam.Node, error) {
 	m := make(map[string]*ioam.Node)
 	for _, r := range rooms {
 		if m[r] = x.Nodes[r]; m[r] == nil {
-			return nil, fmt.Errorf("ioamlab: room %s takes no part", r)
+			return nil, fmt.Errorf("tracing: room %s takes no part", r)
 		}
 	}
 	return m, nil
@@ -148,7 +148,7 @@ func (x *Lab) paths(args []string, o Options, out io.Writer) error {
 	case len(args) == 2 && args[0] == "graph" && args[1] == "dot":
 		text = r.DOT()
 	case len(args) > 0:
-		return fmt.Errorf("ioamlab: paths: %q is not understood", strings.Join(args, " "))
+		return fmt.Errorf("tracing: paths: %q is not understood", strings.Join(args, " "))
 	case o.JSON:
 		return printJSON(out, r)
 	default:
@@ -214,11 +214,11 @@ func route(n *ioam.Node, args []string, o Options, out io.Writer) error {
 	case args[0] == "del" && len(args) == 2:
 		p, err := netip.ParsePrefix(args[1])
 		if err != nil {
-			return fmt.Errorf("ioamlab: route: %w", err)
+			return fmt.Errorf("tracing: route: %w", err)
 		}
 		return n.DelTunnel(p)
 	}
-	return fmt.Errorf("ioamlab: route: %q is not understood", strings.Join(args, " "))
+	return fmt.Errorf("tracing: route: %q is not understood", strings.Join(args, " "))
 }
 
 func sysctl(n *ioam.Node, args []string, out io.Writer) error {
@@ -240,11 +240,11 @@ func sysctl(n *ioam.Node, args []string, out io.Writer) error {
 
 func (x *Lab) probe(ctx context.Context, room string, args []string, o Options, out io.Writer) error {
 	if len(args) == 0 {
-		return fmt.Errorf("ioamlab: probe: to which address?")
+		return fmt.Errorf("tracing: probe: to which address?")
 	}
 	dst, err := netip.ParseAddr(args[0])
 	if err != nil {
-		return fmt.Errorf("ioamlab: probe: %w", err)
+		return fmt.Errorf("tracing: probe: %w", err)
 	}
 	po := probe.Options{Names: x.Names}
 	if list := x.Nodes[room].Namespaces(); len(list) > 0 {
@@ -256,7 +256,7 @@ func (x *Lab) probe(ctx context.Context, room string, args []string, o Options, 
 			continue
 		}
 		if len(args) < 2 {
-			return fmt.Errorf("ioamlab: probe: %s needs a value", args[0])
+			return fmt.Errorf("tracing: probe: %s needs a value", args[0])
 		}
 		if err := probeOption(&po, args[0], args[1]); err != nil {
 			return err
@@ -294,7 +294,7 @@ func probeOption(o *probe.Options, key, val string) (err error) {
 		err = fmt.Errorf("no such option")
 	}
 	if err != nil {
-		return fmt.Errorf("ioamlab: probe: %s %s: %w", key, val, err)
+		return fmt.Errorf("tracing: probe: %s %s: %w", key, val, err)
 	}
 	return nil
 }
