@@ -71,13 +71,21 @@ func (r *Relay) AddForward(f Forward) (Forward, error) {
 	if f.Proto != "tcp" && f.Proto != "udp" {
 		return f, fmt.Errorf("%w: %q", errProto, f.Proto)
 	}
+	t := &r.forwards
+	t.mu.Lock()
+	for _, w := range t.all {
+		if f.Host.Port() != 0 && w.Proto == f.Proto && w.Host == f.Host && w.Device == f.Device {
+			t.mu.Unlock()
+			return f, fmt.Errorf("relay: forward %s %v: %w", f.Proto, f.Host, unix.EADDRINUSE)
+		}
+	}
+	t.mu.Unlock()
 	fd, bound, err := listen(f)
 	if err != nil {
 		return f, fmt.Errorf("relay: forward %s %v: %w", f.Proto, f.Host, err)
 	}
 	f.Host = bound
 	w := &forward{Forward: f, r: r, fd: fd, clients: make(map[netip.AddrPort]*client)}
-	t := &r.forwards
 	t.mu.Lock()
 	if len(t.all) >= maxForwards {
 		t.mu.Unlock()
@@ -196,9 +204,16 @@ func listen(f Forward) (int, netip.AddrPort, error) {
 	if err := unix.Bind(fd, sockaddr(f.Host)); err != nil {
 		return fail("bind", err)
 	}
-	if f.Proto == "tcp" && !f.Shut {
+	if f.Proto == "tcp" {
+		// A shut port listens for a moment too: only so can it be seen that
+		// nobody else does.
 		if err := unix.Listen(fd, 1024); err != nil {
 			return fail("listen", err)
+		}
+		if f.Shut {
+			if err := unix.Shutdown(fd, unix.SHUT_RD); err != nil {
+				return fail("shutdown", err)
+			}
 		}
 	}
 	sa, err := unix.Getsockname(fd)
@@ -226,9 +241,11 @@ func (w *forward) event(uint32) {
 	w.r.eng.post(w)
 }
 
-// seenAs is a client's address as the container is to see it.
+// seenAs is a client's address as the container is to see it. The host itself
+// is the gateway: its loopback means something else inside, and its address may
+// be the container's too.
 func (w *forward) seenAs(a netip.AddrPort) netip.AddrPort {
-	if a.Addr().IsLoopback() && w.Gateway.IsValid() {
+	if (a.Addr().IsLoopback() || a.Addr() == w.Guest.Addr()) && w.Gateway.IsValid() {
 		return netip.AddrPortFrom(w.Gateway, a.Port())
 	}
 	return a

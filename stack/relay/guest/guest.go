@@ -52,6 +52,15 @@ func (g *Guest) open() error {
 		_ = dev.Close()
 		return fmt.Errorf("guest: %w", err)
 	}
+	for _, n := range c.Networks {
+		if n.Guest.Contains(n.Gateway) {
+			continue // the gateway's address has brought the route
+		}
+		a := n.Guest.Addr()
+		if err := g.Node.AddRoute(stack.Route{Prefix: netip.PrefixFrom(a, a.BitLen()), Interface: i.Name()}); err != nil {
+			return fmt.Errorf("guest: %w", err)
+		}
+	}
 	rc := c.Relay
 	rc.Interface = i.Index()
 	for _, n := range c.Networks {
