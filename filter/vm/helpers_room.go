@@ -171,7 +171,10 @@ func (r *Run) growRoom(off, n int, flags uint64) uint64 {
 		default:
 			pk.Proto = packet.EtherIPv4
 		}
-		pk.ClearL4() // the outer one is the program's to write
+		if flags&(roomEncapGRE|roomEncapUDP) != 0 {
+			l3, _ := pk.L3()
+			pk.SetL4(l3 + headerLen(pk.Proto))
+		}
 		r.encap = true
 	}
 	if pk.GSO.Type != packet.GSONone {

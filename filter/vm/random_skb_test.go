@@ -71,6 +71,7 @@ func (g *generator) skbCall() string {
 		a = [4]int32{pick(14, 13, 40, 60, 80, 200, 2000, 20000, -1), pick(0, 0, 0, 1)}
 		g.sub = true
 	case 7:
+		g.depth = 1
 		id, n = 43, 2
 		a = [4]int32{pick(0, 4, 14, 40, 16000, -1), pick(0, 0, 0, 1)}
 	case 8:
@@ -94,7 +95,9 @@ func (g *generator) skbCall() string {
 		id, n = 135, 1
 		a[0] = pick(0, 1, 2, 4)
 	case 15:
-		id = 97
+		if g.depth == 0 { // behind made-up headers Linux looks for the IP header elsewhere
+			id = 97
+		}
 	case 16:
 		id, n = 192, 2
 		a = [4]int32{pick(0, 5), pick(0, 1, 2, 3)}
