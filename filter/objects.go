@@ -35,6 +35,7 @@ var ErrNoProgram = errors.New("filter: no such program")
 type Collection struct {
 	*ebpf.Collection
 	Programs map[string]*Program
+	file     string
 }
 
 // Load reads an object file and prepares all programs of kinds that run on a
@@ -54,7 +55,7 @@ func (o *Objects) Load(file string) (*Collection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	c := &Collection{Collection: coll, Programs: make(map[string]*Program)}
+	c := &Collection{Collection: coll, Programs: make(map[string]*Program), file: file}
 	runs := make(map[string]*vm.Prog)
 	closeAll := func() {
 		for _, v := range runs {
@@ -108,6 +109,12 @@ func (o *Objects) Object(file, section, name string) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.Choose(section, name)
+}
+
+// Choose returns the program of a section and name; either may be left out
+// where one program remains.
+func (c *Collection) Choose(section, name string) (*Program, error) {
 	var hit []*Program
 	var have []string
 	for n, p := range c.Programs {
@@ -122,9 +129,9 @@ func (o *Objects) Object(file, section, name string) (*Program, error) {
 	case len(hit) == 1:
 		return hit[0], nil
 	case len(hit) == 0:
-		return nil, fmt.Errorf("%w: %s has no program of section %q name %q; it has %s", ErrNoProgram, file, section, name, strings.Join(have, ", "))
+		return nil, fmt.Errorf("%w: %s has no program of section %q name %q; it has %s", ErrNoProgram, c.file, section, name, strings.Join(have, ", "))
 	}
-	return nil, fmt.Errorf("filter: %s has several programs: choose by section or name from %s", file, strings.Join(have, ", "))
+	return nil, fmt.Errorf("filter: %s has several programs: choose by section or name from %s", c.file, strings.Join(have, ", "))
 }
 
 // Pinned opens a program that "taproom bpf prog pin" put into a directory.

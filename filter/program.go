@@ -5,6 +5,7 @@ import (
 
 	"taproom/filter/ebpf"
 	"taproom/filter/ebpf/cbpf"
+	"taproom/filter/maps"
 	"taproom/filter/vm"
 	"taproom/stack/hook"
 )
@@ -63,3 +64,11 @@ func (p *Program) Bytecode() string { return p.source }
 
 // JITed reports whether it runs as machine code.
 func (p *Program) JITed() bool { return p.bpf != nil && p.bpf.Compiled() }
+
+// Maps are the maps that it uses, alive as long as it is loaded.
+func (p *Program) Maps() []*maps.Map {
+	if p.bpf == nil {
+		return nil
+	}
+	return p.bpf.Source().Maps
+}

@@ -254,7 +254,7 @@ func TestExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, tool := range []string{"ping", "traceroute", "nc"} {
+			for _, tool := range []string{"ping", "traceroute", "nc", "clang", "dnsmasq", "dig", "python3"} {
 				if _, err := exec.LookPath(tool); err != nil && bytes.Contains(text, []byte(tool)) {
 					t.Skipf("needs %s: %v", tool, err)
 				}

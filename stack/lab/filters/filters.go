@@ -4,12 +4,15 @@
 //	filters:
 //	  - at: r1:eth0
 //	    direction: ingress
-//	    object: ../bpf/firewall.o
-//	    section: tc
+//	    object: bpf/firewall.c
+//	    program: inside
 //	  - room: r1
 //	    netfilter: {object: nf.o, program: drop_ssh, hook: forward, family: ipv4, priority: -100}
 //	  - room: r1
 //	    tc: qdisc add dev eth1 root handle 1: htb default 10
+//
+// A file that ends in .c is compiled with clang. Attachments on one router
+// from one file share its maps.
 package filters
 
 import (
@@ -65,26 +68,26 @@ type Section []Entry
 // Entry is one attachment: a classifier (At), a netfilter link or a tc
 // command line.
 type Entry struct {
-	At        string     `yaml:"at,omitempty" doc:"interface, as ROOM:IF"`
-	Direction string     `yaml:"direction,omitempty" doc:"ingress or egress"`
-	TCX       bool       `yaml:"tcx,omitempty" doc:"attach to the tcx list instead of the classifier chain"`
-	Object    string     `yaml:"object,omitempty" doc:"object file, relative to the lab file"`
-	Section   string     `yaml:"section,omitempty" doc:"ELF section of the program, if the file has several"`
-	Program   string     `yaml:"program,omitempty" doc:"name of the program, if the section has several"`
-	Priority  int        `yaml:"priority,omitempty" doc:"of the classifier; smaller runs first"`
-	Room      string     `yaml:"room,omitempty" doc:"router, for netfilter and tc"`
-	Netfilter *Netfilter `yaml:"netfilter,omitempty" doc:"a program at a netfilter hook"`
-	TC        string     `yaml:"tc,omitempty" doc:"a command line of tc, without tc"`
+	At        string     `yaml:"at" doc:"interface, as ROOM:IF"`
+	Direction string     `yaml:"direction" doc:"ingress or egress"`
+	TCX       bool       `yaml:"tcx" doc:"attach to the tcx list instead of the classifier chain"`
+	Object    string     `yaml:"object" doc:"object file, or C source for clang, relative to the lab file"`
+	Section   string     `yaml:"section" doc:"ELF section of the program, if the file has several"`
+	Program   string     `yaml:"program" doc:"name of the program, if the section has several"`
+	Priority  int        `yaml:"priority" doc:"of the classifier; smaller runs first"`
+	Room      string     `yaml:"room" doc:"router, for netfilter and tc"`
+	Netfilter *Netfilter `yaml:"netfilter" doc:"a program at a netfilter hook"`
+	TC        string     `yaml:"tc" doc:"a command line of tc, without tc"`
 }
 
 // Netfilter describes a netfilter link.
 type Netfilter struct {
-	Object   string `yaml:"object" doc:"object file, relative to the lab file"`
-	Program  string `yaml:"program,omitempty" doc:"name of the program, if the file has several"`
+	Object   string `yaml:"object" doc:"object file, or C source for clang, relative to the lab file"`
+	Program  string `yaml:"program" doc:"name of the program, if the file has several"`
 	Hook     string `yaml:"hook" doc:"prerouting, input, forward, output or postrouting"`
-	Family   string `yaml:"family,omitempty" doc:"ipv4 (the default) or ipv6"`
-	Priority int    `yaml:"priority,omitempty" doc:"smaller runs first"`
-	Defrag   bool   `yaml:"defrag,omitempty" doc:"the program sees whole packets"`
+	Family   string `yaml:"family" doc:"ipv4 (the default) or ipv6"`
+	Priority int    `yaml:"priority" doc:"smaller runs first"`
+	Defrag   bool   `yaml:"defrag" doc:"the program sees whole packets"`
 }
 
 var hooks = map[string]uint32{
@@ -137,7 +140,9 @@ func (s *Section) Check(l *spec.Lab, fail func(key, format string, args ...any))
 
 // up attaches what the section says, in order; what it returns takes all of
 // it away again.
-func up(_ context.Context, l *lab.Lab, s spec.Section) (func() error, error) {
+func up(ctx context.Context, l *lab.Lab, s spec.Section) (func() error, error) {
+	ld := newLoader(ctx)
+	defer ld.close()
 	var undo []func() error
 	down := func() error {
 		var errs []error
@@ -147,7 +152,7 @@ func up(_ context.Context, l *lab.Lab, s spec.Section) (func() error, error) {
 		return errors.Join(errs...)
 	}
 	for k, e := range *s.(*Section) {
-		u, err := e.attach(l)
+		u, err := e.attach(l, ld)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("filters[%d]: %w", k, err), down())
 		}
@@ -156,7 +161,7 @@ func up(_ context.Context, l *lab.Lab, s spec.Section) (func() error, error) {
 	return down, nil
 }
 
-func (e *Entry) attach(l *lab.Lab) (func() error, error) {
+func (e *Entry) attach(l *lab.Lab, ld *loader) (func() error, error) {
 	room, iface := e.Room, ""
 	if e.At != "" {
 		room, iface, _ = strings.Cut(e.At, ":")
@@ -167,7 +172,7 @@ func (e *Entry) attach(l *lab.Lab) (func() error, error) {
 	}
 	switch {
 	case e.Netfilter != nil:
-		return p.netfilter(e.Netfilter)
+		return p.netfilter(e.Netfilter, room, ld)
 	case e.TC != "":
 		_, err := p.Command().Run(strings.Fields(e.TC)...)
 		return p.reset, err
@@ -176,7 +181,7 @@ func (e *Entry) attach(l *lab.Lab) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	prog, err := p.Object(e.Object, e.Section, e.Program)
+	prog, err := ld.program(room, p, e.Object, e.Section, e.Program)
 	if err != nil {
 		return nil, err
 	}
@@ -206,8 +211,8 @@ func (e *Entry) attach(l *lab.Lab) (func() error, error) {
 	}, nil
 }
 
-func (p *Part) netfilter(n *Netfilter) (func() error, error) {
-	prog, err := p.Object(n.Object, "", n.Program)
+func (p *Part) netfilter(n *Netfilter, room string, ld *loader) (func() error, error) {
+	prog, err := ld.program(room, p, n.Object, "", n.Program)
 	if err != nil {
 		return nil, err
 	}
