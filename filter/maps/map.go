@@ -3,7 +3,6 @@ package maps
 import (
 	"bytes"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -26,8 +25,6 @@ type Map struct {
 	tail   tailOwner // what kind of programs a program array takes
 
 	regions []*region
-
-	cleanup sync.Once
 }
 
 // store is what one family of map types implements. Keys and values have the

@@ -79,11 +79,6 @@ func (r *region) grow(n uintptr) error {
 // outside the Go heap is not subject to the collector.
 func (r *region) at(off uintptr) unsafe.Pointer { return unsafe.Add(r.base, off) }
 
-// bytes returns n bytes from off as a slice whose capacity ends with it.
-func (r *region) bytes(off, n uintptr) []byte {
-	return unsafe.Slice((*byte)(unsafe.Add(r.base, off)), n)
-}
-
 // free unmaps the region. Nothing may point into it any more.
 func (r *region) free() {
 	if r.base == nil {

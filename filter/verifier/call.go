@@ -20,7 +20,6 @@ type callMeta struct {
 	keyOK   bool
 	timer   *mapInfo // of the timer argument
 	tuid    uint32
-	null    bool // the released argument was NULL
 }
 
 // callHelper is a call of a helper function.

@@ -96,7 +96,7 @@ func (v *verifier) covers(old, cur *state, mode compareMode) bool {
 	}
 	// The innermost frame differs most often: begin there.
 	for i := old.top; i >= 0; i-- {
-		at := cur.pc
+		var at int
 		if i == old.top {
 			at = v.pc
 		} else {

@@ -75,7 +75,6 @@ type reg struct {
 	num   scalar.Range
 }
 
-func (r *reg) isNumber() bool { return r.kind == number }
 func (r *reg) isPtr() bool    { return r.kind > number }
 func (r *reg) isPacket() bool { return r.kind == ptrPacket || r.kind == ptrPacketMeta }
 func (r *reg) maybeNull() bool {
@@ -100,12 +99,11 @@ func (r *reg) notNull() bool {
 	return false
 }
 
-func unknownReg() reg         { return reg{kind: number, num: scalar.Unknown()} }
-func constReg(v uint64) reg   { return reg{kind: number, num: scalar.Const(v)} }
-func pointer(k kind) reg      { return reg{kind: k} }
-func (r *reg) setUnknown()    { *r = unknownReg() }
-func (r *reg) set(v uint64)   { *r = constReg(v) }
-func (r *reg) fixedOff() bool { return r.num.IsConst() }
+func unknownReg() reg       { return reg{kind: number, num: scalar.Unknown()} }
+func constReg(v uint64) reg { return reg{kind: number, num: scalar.Const(v)} }
+func pointer(k kind) reg    { return reg{kind: k} }
+func (r *reg) setUnknown()  { *r = unknownReg() }
+func (r *reg) set(v uint64) { *r = constReg(v) }
 
 // constOff is the whole constant offset of a pointer with a known variable part.
 func (r *reg) constOff() int64 { return int64(r.off) + int64(r.num.Value()) }

@@ -88,7 +88,6 @@ type state struct {
 	mayGoto  uint32 // depth of may_goto loops
 	unrolled uint32 // iterations of callbacks, for telling endless loops apart
 	path     int    // instructions since entry
-	jumps    int    // instructions when it was saved, and jumps
 	retired  bool   // taken off its list but still someone's parent
 
 	// openUntil is the unfinished state that a path through this one ended at:

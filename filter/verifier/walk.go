@@ -48,7 +48,7 @@ type verifier struct {
 
 // scratch holds registers that would otherwise escape to the heap.
 type scratch struct {
-	operand, left, right reg
+	operand reg
 }
 
 type pending struct {
