@@ -98,7 +98,7 @@ func New(src *ebpf.Program, o Options) (*Prog, error) {
 		}
 	}
 	p.refs.Store(1)
-	register(p)
+	p.id = lastID.Add(1)
 	if (o.Proof != nil || o.Unproven) && !o.NoJIT && jitOn() {
 		if err := p.compile(o.Proof); err != nil {
 			return nil, fmt.Errorf("vm: %q: %w", src.Name, err)
@@ -168,7 +168,6 @@ func (p *Prog) Release() {
 	if p.refs.Add(-1) != 0 {
 		return
 	}
-	progs.Delete(p.id)
 	if n := p.native; n != nil {
 		// A run on another goroutine may still be inside: it found the address in
 		// a program array a moment ago. Once every Run has been idle, none is.
@@ -180,23 +179,8 @@ func (p *Prog) Release() {
 	}
 }
 
-var (
-	progs  sync.Map // id -> *Prog
-	lastID atomic.Uint32
-)
-
-func register(p *Prog) {
-	p.id = lastID.Add(1)
-	progs.Store(p.id, p)
-}
-
-// progByID finds a program that compiled code says it is running.
-func progByID(id uint32) *Prog {
-	if v, ok := progs.Load(id); ok {
-		return v.(*Prog)
-	}
-	return nil
-}
+// lastID numbers the programs of this process.
+var lastID atomic.Uint32
 
 // locate adds the place to an error that a helper reported.
 func (p *Prog) locate(i int, err error) error {
