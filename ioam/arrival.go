@@ -51,7 +51,7 @@ func (a *arrival) route() {
 		return
 	}
 	r := a.n.host.Route(hook.RouteQuery{
-		Dst: netip.AddrFrom16([16]byte(dst)), Src: netip.AddrFrom16([16]byte(a.b[8:24])), In: a.p.In, Mark: a.p.Mark,
+		Dst: netip.AddrFrom16([16]byte(dst)), Src: netip.AddrFrom16([16]byte(a.b[8:24])), In: a.p.In, Mark: a.p.Mark, Brief: true,
 	})
 	a.kind = r.Kind
 	if r.Kind == hook.Unicast {

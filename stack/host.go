@@ -60,6 +60,9 @@ func (n *Node) Route(q hook.RouteQuery) hook.Route {
 	if h.via.IsValid() {
 		r.NextHop = h.via
 	}
+	if q.Brief {
+		return r
+	}
 	if r.Src = h.spec.Src; !r.Src.IsValid() {
 		r.Src = h.ifc.source(r.NextHop)
 	}
