@@ -10,8 +10,8 @@ import (
 // An Action runs on a packet that a filter matched. Several run in order as
 // long as each says pipe.
 type Action interface {
-	// run returns an action code, with the target chain in res for a goto.
-	run(p *hook.Packet, e *env, res *result) int32
+	// run returns an action code; for a goto its low bits are the chain.
+	run(p *hook.Packet, e *env) int32
 	// kind is tc's name for it.
 	kind() string
 	meta() *actionMeta
@@ -38,10 +38,9 @@ type Gact struct {
 
 func (*Gact) kind() string { return "gact" }
 
-func (a *Gact) run(_ *hook.Packet, _ *env, res *result) int32 {
+func (a *Gact) run(*hook.Packet, *env) int32 {
 	if a.Goto {
-		res.goTo = a.Chain
-		return actGotoChain
+		return actGotoChain | int32(a.Chain&chainMask)
 	}
 	return a.Result
 }
@@ -57,7 +56,7 @@ type Mirred struct {
 
 func (*Mirred) kind() string { return "mirred" }
 
-func (a *Mirred) run(p *hook.Packet, e *env, _ *result) int32 {
+func (a *Mirred) run(p *hook.Packet, e *env) int32 {
 	if a.Mirror {
 		_ = e.Clone(p.Clone(), a.Ifindex, a.Ingress)
 		return ActPipe
@@ -79,7 +78,7 @@ type Skbedit struct {
 
 func (*Skbedit) kind() string { return "skbedit" }
 
-func (a *Skbedit) run(p *hook.Packet, _ *env, _ *result) int32 {
+func (a *Skbedit) run(p *hook.Packet, _ *env) int32 {
 	if a.Mark != nil {
 		mask := ^uint32(0)
 		if a.MarkMask != nil {
@@ -97,13 +96,13 @@ func (a *Skbedit) run(p *hook.Packet, _ *env, _ *result) int32 {
 }
 
 // runActions is tcf_action_exec. No actions accept.
-func runActions(list []Action, p *hook.Packet, e *env, res *result) int32 {
+func runActions(list []Action, p *hook.Packet, e *env) int32 {
 	ret := ActOK
 	for _, a := range list {
 		m := a.meta()
 		m.packets.Add(1)
 		m.bytes.Add(uint64(p.Len()))
-		ret = a.run(p, e, res)
+		ret = a.run(p, e)
 		if ret == ActShot {
 			m.drops.Add(1)
 		}

@@ -125,7 +125,8 @@ func (b *block) add(m Mode, c Config) (*Filter, error) {
 	}
 	if old != nil {
 		st.Handle = old.key.handle
-		old.conf.Store(st) // in place: packets see the one or the other
+		old.conf.Store(st)
+		b.publish()
 		return old, nil
 	}
 	if st.Handle == 0 {
@@ -249,12 +250,12 @@ func (b *block) publish() {
 		b.snap.Store(nil)
 		return
 	}
-	s := &snapshot{chains: make(map[uint32][]*entry, len(b.chains))}
+	s := &snapshot{chains: make(map[uint32][]entry, len(b.chains))}
 	for _, c := range b.chains {
-		var list []*entry
+		var list []entry
 		for _, p := range c.prios {
 			for _, f := range p.filters {
-				list = append(list, &entry{proto: p.proto, prio: p.prio, f: f})
+				list = append(list, entry{proto: p.proto, f: f, st: f.conf.Load()})
 			}
 		}
 		s.chains[c.index] = list

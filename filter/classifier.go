@@ -17,24 +17,25 @@ const protoAll = 3
 // maxReclassify is how often a packet may start anew, beside the first time.
 const maxReclassify = 16
 
-// snapshot is an immutable block: chains by number.
+// snapshot is an immutable block: chains by number. It holds what the filters
+// do as well, or a packet that found an old snapshot could be sent by a new
+// goto to a chain that was not complete then.
 type snapshot struct {
-	chains map[uint32][]*entry
-	first  []*entry // chain 0
+	chains map[uint32][]entry
+	first  []entry // chain 0
 }
 
 // entry is one filter in the order in which packets meet them.
 type entry struct {
-	proto uint16
-	prio  uint16
 	f     *Filter
+	st    *filterState
+	proto uint16
 }
 
 // result is where a packet has got to in a classifier.
 type result struct {
 	classid uint32
 	bound   *class // the class of a filter's flowid, if it exists
-	goTo    uint32 // with actGotoChain
 }
 
 // classify runs a packet through the chains (tcf_classify). It returns an
@@ -47,17 +48,18 @@ func (s *snapshot) classify(r *vm.Run, p *hook.Packet, e *env, res *result) int3
 	}
 	for restarts := 0; ; restarts++ {
 		again := false
-		for _, en := range list {
+		for k := range list {
+			en := &list[k]
 			if en.proto != protoAll && en.proto != proto {
 				continue
 			}
-			ret := en.f.classify(r, p, e, res)
+			ret := en.f.classify(en.st, r, p, e, res)
 			if ret == ActReclassify {
 				list, again = s.first, true
 				break
 			}
-			if ret == actGotoChain {
-				list, again = s.chains[res.goTo], true
+			if ret&^chainMask == actGotoChain {
+				list, again = s.chains[uint32(ret&chainMask)], true
 				break
 			}
 			if ret >= 0 {
@@ -88,8 +90,7 @@ type filterState struct {
 }
 
 // classify is one filter's word (cls_bpf_classify).
-func (f *Filter) classify(r *vm.Run, p *hook.Packet, e *env, res *result) int32 {
-	c := f.conf.Load()
+func (f *Filter) classify(c *filterState, r *vm.Run, p *hook.Packet, e *env, res *result) int32 {
 	// A program sees the minor number of its flow, whatever others wrote.
 	p.ClassID = c.FlowID & 0xffff
 	ret := int32(0)
@@ -106,7 +107,7 @@ func (f *Filter) classify(r *vm.Run, p *hook.Packet, e *env, res *result) int32 
 				ret = 0
 			}
 		}
-		e.trace(f, p, ret)
+		e.trace(f, c, p, ret)
 	}
 	f.hits.Add(1)
 	if c.DirectAction {
@@ -122,7 +123,7 @@ func (f *Filter) classify(r *vm.Run, p *hook.Packet, e *env, res *result) int32 
 	default:
 		res.classid, res.bound = uint32(ret), nil
 	}
-	return runActions(c.Actions, p, e, res)
+	return runActions(c.Actions, p, e)
 }
 
 // act turns a classifier's result at clsact into a verdict.

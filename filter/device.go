@@ -271,16 +271,19 @@ func (pt *point) Handle(_ hook.Point, p *hook.Packet) hook.Verdict {
 
 // classify runs the programs; done says that the packet goes no further here.
 func (pt *point) classify(p *hook.Packet, e *env) (v hook.Verdict, done bool) {
-	progs := pt.dev.tcx[pt.dir].snap.Load()
-	var s *snapshot
-	if b := pt.dev.live[pt.dir].Load(); b != nil {
-		s = b.snap.Load()
-	}
-	if progs == nil && s == nil {
+	list, live := &pt.dev.tcx[pt.dir].snap, &pt.dev.live[pt.dir]
+	if b := live.Load(); list.Load() == nil && (b == nil || b.snap.Load() == nil) {
 		return hook.Continue, false
 	}
+	// A program that is let go of lives on until every Run has been idle, so
+	// what is found while one is held may be run.
 	r := vm.Acquire()
 	defer r.Release()
+	progs := list.Load()
+	var s *snapshot
+	if b := live.Load(); b != nil {
+		s = b.snap.Load()
+	}
 	v = hook.Continue
 	if progs != nil {
 		v = runTCX(*progs, r, p, e)

@@ -45,12 +45,11 @@ func (fs *Filters) SetTracer(f func(TraceEvent)) {
 	fs.env.tracer.Store(&f)
 }
 
-func (e *env) trace(f *Filter, p *hook.Packet, ret int32) {
+func (e *env) trace(f *Filter, c *filterState, p *hook.Packet, ret int32) {
 	t := e.tracer.Load()
 	if t == nil {
 		return
 	}
-	c := f.conf.Load()
 	(*t)(TraceEvent{Ifindex: ifindexOf(p), Point: "tc", Program: c.Program.name, Key: f.key.String(), Len: p.Len(), Return: ret})
 }
 

@@ -3,6 +3,7 @@ package filter
 import (
 	"errors"
 	"math"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +41,7 @@ type NFLink struct {
 	conf   NFConfig
 	prog   *Program
 	link   *hook.Link
+	run    *nfHandler
 	defrag bool
 }
 
@@ -72,7 +74,8 @@ func (fs *Filters) AttachNetfilter(p *Program, c NFConfig) (*NFLink, error) {
 		}
 		l.defrag = true
 	}
-	l.link, err = fs.host.Attach(nfPoints[c.Hook], &nfHandler{fs: fs, prog: p, at: vm.NFHook{Hook: uint8(c.Hook), PF: c.PF}}, hook.Options{
+	l.run = &nfHandler{fs: fs, prog: p, at: vm.NFHook{Hook: uint8(c.Hook), PF: c.PF}}
+	l.link, err = fs.host.Attach(nfPoints[c.Hook], l.run, hook.Options{
 		Name: "bpf:" + p.name, Priority: c.Priority, Exclusive: true, Family: family,
 	})
 	if err != nil {
@@ -134,6 +137,7 @@ func (l *NFLink) detachLocked() {
 	if l.link == nil {
 		return
 	}
+	l.run.gone.Store(true)
 	_ = l.link.Close()
 	l.link = nil
 	if l.defrag {
@@ -165,11 +169,16 @@ type nfHandler struct {
 	fs   *Filters
 	prog *Program
 	at   vm.NFHook
+	gone atomic.Bool // detached: the program may be let go of
 }
 
 // Handle implements hook.Handler.
 func (h *nfHandler) Handle(_ hook.Point, p *hook.Packet) hook.Verdict {
 	r := vm.Acquire()
+	if h.gone.Load() { // since this packet found the handler
+		r.Release()
+		return hook.Continue
+	}
 	ret, err := r.Netfilter(h.prog.bpf, p, h.at, &h.fs.env)
 	r.Release()
 	if err == nil && ret == nfAccept {

@@ -14,6 +14,7 @@ const (
 	ActTrap       int32 = 8
 
 	actGotoChain int32 = 0x2 << 28 // TC_ACT_GOTO_CHAIN: the chain is in the low bits
+	chainMask          = 1<<28 - 1 // TC_ACT_EXT_VAL_MASK
 )
 
 // Return values of tcx programs (TCX_*, uapi linux/bpf.h).
