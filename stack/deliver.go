@@ -29,6 +29,7 @@ func (i *Interface) localIn(p *packet.Packet, f hook.Family, owner *Interface) {
 		for s := range p.Segments() {
 			i.afterInput(s, f, owner, n.hooks.Run(hook.Input, f, s))
 		}
+		p.Release()
 		return
 	}
 	i.afterInput(p, f, owner, n.hooks.Run(hook.Input, f, p))
@@ -84,14 +85,17 @@ func (i *Interface) intoNetstack(p *packet.Packet, f hook.Family, owner *Interfa
 // toNetstack copies a packet into netstack's own buffers.
 func toNetstack(p *packet.Packet) *tcpstack.PacketBuffer {
 	var b buffer.Buffer
-	head := p.Head()
-	v := buffer.NewViewSize(len(head))
-	copy(v.AsSlice(), head)
-	_ = b.Append(v)
-	for _, f := range p.Frags() {
-		v := buffer.NewViewSize(len(f))
-		copy(v.AsSlice(), f)
+	if n := p.Len(); n <= buffer.MaxChunkSize {
+		// In one piece, so that it can leave by one system call.
+		v := buffer.NewViewSize(n)
+		p.CopyTo(v.AsSlice(), 0)
 		_ = b.Append(v)
+	} else {
+		for _, f := range append([][]byte{p.Head()}, p.Frags()...) {
+			v := buffer.NewViewSize(len(f))
+			copy(v.AsSlice(), f)
+			_ = b.Append(v)
+		}
 	}
 	pb := tcpstack.NewPacketBuffer(tcpstack.PacketBufferOptions{Payload: b, Mark: p.Mark})
 	switch p.Type {

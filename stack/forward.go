@@ -48,6 +48,7 @@ func (i *Interface) forward(p *packet.Packet, f hook.Family, hp *hop) {
 		for s := range p.Segments() {
 			i.afterForward(s, f, hp, n.hooks.Run(hook.Forward, f, s))
 		}
+		p.Release()
 		return
 	}
 	i.afterForward(p, f, hp, n.hooks.Run(hook.Forward, f, p))

@@ -42,6 +42,7 @@ func (i *Interface) frameIn(p *packet.Packet) {
 		for s := range p.Segments() {
 			i.afterIngress(s, n.hooks.RunFrame(hook.Ingress, i.chains, s))
 		}
+		p.Release()
 		return
 	}
 	i.afterIngress(p, n.hooks.RunFrame(hook.Ingress, i.chains, p))
@@ -204,6 +205,7 @@ func (i *Interface) prerouting(p *packet.Packet, f hook.Family) {
 		for s := range p.Segments() {
 			i.afterPrerouting(s, f, n.hooks.Run(hook.Prerouting, f, s))
 		}
+		p.Release()
 		return
 	}
 	i.afterPrerouting(p, f, n.hooks.Run(hook.Prerouting, f, p))

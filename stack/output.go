@@ -44,6 +44,7 @@ func (n *Node) output(p *packet.Packet, via *Interface) error {
 				err = e
 			}
 		}
+		p.Release()
 		return err
 	}
 	return n.afterOutput(p, f, hp, via)
@@ -169,6 +170,7 @@ func (n *Node) postrouting(p *packet.Packet, f hook.Family, hp *hop) error {
 				err = e
 			}
 		}
+		p.Release()
 		return err
 	}
 	return n.afterPostrouting(p, f, hp)
@@ -194,12 +196,14 @@ func (n *Node) finish(p *packet.Packet, f hook.Family, hp *hop) error {
 		return nil
 	}
 	if p.GSO.Type != packet.GSONone {
+		var err error
 		for s := range p.Segments() {
-			if err := n.fragment(s, f, hp, mtu); err != nil {
-				return err
+			if e := n.fragment(s, f, hp, mtu); e != nil {
+				err = e
 			}
 		}
-		return nil
+		p.Release()
+		return err
 	}
 	return n.fragment(p, f, hp, mtu)
 }

@@ -53,6 +53,7 @@ func (i *Interface) egress(p *packet.Packet) {
 		for s := range p.Segments() {
 			i.afterEgress(s, n.hooks.RunFrame(hook.Egress, i.chains, s))
 		}
+		p.Release()
 		return
 	}
 	i.afterEgress(p, n.hooks.RunFrame(hook.Egress, i.chains, p))
