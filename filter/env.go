@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
@@ -155,15 +156,46 @@ func (e *env) Socket(q vm.SocketQuery) (vm.Socket, bool) {
 	return out, true
 }
 
-// Assign gives a packet to a socket: it is delivered there whatever its
-// destination says.
+// Assign gives a packet to a socket. A node's sockets take what is addressed
+// to them: for the one that would get the packet anyway this is right, any
+// other would need the transparent delivery that netstack lacks, EOPNOTSUPP.
 func (e *env) Assign(p *packet.Packet, s vm.Socket) syscall.Errno {
-	h, ok := s.Handle.(hook.Socket)
+	want, ok := s.Handle.(hook.Socket)
 	if !ok {
 		return unix.EINVAL
 	}
-	p.Socket = h.Cookie
+	q, ok := socketQuery(p)
+	if !ok {
+		return unix.EOPNOTSUPP
+	}
+	if got, ok := e.Socket(q); !ok || got.Cookie != want.Cookie {
+		return unix.EOPNOTSUPP
+	}
+	p.Socket = want.Cookie
 	return 0
+}
+
+// socketQuery asks for the socket that a frame is addressed to.
+func socketQuery(p *packet.Packet) (vm.SocketQuery, bool) {
+	off, ok := p.L3()
+	h := p.Head()
+	if !ok || off < 0 || off >= len(h) {
+		return vm.SocketQuery{}, false
+	}
+	h = h[off:]
+	t, ok := packet.ParseTransport(h)
+	if !ok || t.Fragment || t.Proto != packet.ProtoTCP && t.Proto != packet.ProtoUDP || len(h) < t.Offset+4 {
+		return vm.SocketQuery{}, false
+	}
+	q := vm.SocketQuery{Proto: t.Proto, Ifindex: p.In, Listen: true}
+	be := binary.BigEndian
+	src, dst := be.Uint16(h[t.Offset:]), be.Uint16(h[t.Offset+2:])
+	if h[0]>>4 == 4 {
+		q.Src, q.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(h[12:])), src), netip.AddrPortFrom(netip.AddrFrom4([4]byte(h[16:])), dst)
+	} else {
+		q.Src, q.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(h[8:])), src), netip.AddrPortFrom(netip.AddrFrom16([16]byte(h[24:])), dst)
+	}
+	return q, true
 }
 
 // Trace receives what programs print.
