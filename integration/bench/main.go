@@ -3,16 +3,22 @@
 // router on veth pairs, a bare copy from TAP to TAP (the ceiling of anything
 // that reads and writes TAPs), and netstack with its own TAP endpoint. All
 // take turns in one run, so that the ratios hold whatever the machine does.
+// With -hooks and -scale there are two more rows: taproom with an empty handler
+// at each of the seven points, and with 1,000 interfaces and 100,000 routes.
+// With -matrix it prints instead what TCP makes of MTU, delay and loss.
 //
-//	go run ./integration/bench [-rounds N] [-time D] [-mtu 1500,9000] [-only tcp1,udp64]
+//	go run ./integration/bench [-rounds N] [-time D] [-mtu 1500,9000]
+//	    [-only tcp1,udp64] [-scenes pump,taproom] [-hooks] [-scale] [-matrix] [-j]
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +33,7 @@ import (
 type load struct {
 	name string
 	v6   bool
+	gso  bool // UDP in super-frames, not by iperf3
 	pump.Load
 }
 
@@ -34,8 +41,25 @@ var loads = []load{
 	{name: "tcp1", Load: pump.Load{Streams: 1}},
 	{name: "tcp4", Load: pump.Load{Streams: 4}},
 	{name: "tcp1v6", v6: true, Load: pump.Load{Streams: 1}},
+	{name: "tcp4v6", v6: true, Load: pump.Load{Streams: 4}},
 	{name: "udp64", Load: pump.Load{UDP: true, Size: 64}},
 	{name: "udp1400", Load: pump.Load{UDP: true, Size: 1400}},
+	{name: "udpgso", gso: true, Load: pump.Load{UDP: true, Size: 1400}},
+	{name: "udpgsov6", v6: true, gso: true, Load: pump.Load{UDP: true, Size: 1400}},
+}
+
+// run puts the load between two namespaces.
+func (l load) run(a, b *netns.Namespace, length time.Duration) (pump.Result, error) {
+	to := netip.MustParseAddr(room.B4)
+	if l.v6 {
+		to = netip.MustParseAddr(room.B6)
+	}
+	if l.gso {
+		return datagrams(a, b, to, length, l.Size)
+	}
+	w := l.Load
+	w.From, w.To, w.Time, w.Addr = a, b, length, to
+	return w.Run()
 }
 
 // A scene is a row: two namespaces with something between them.
@@ -48,108 +72,139 @@ var scenes = []scene{
 	{"kernel", kernelRouter},
 	{"pump", pumped},
 	{"taproom", taproom},
+	{"hooks", hooked},
+	{"scale", large},
 	{"fdbased", netstack},
+}
+
+// options are the flags.
+type options struct {
+	rounds              int
+	length              time.Duration
+	mtus                string
+	only, scenes        string
+	hooks, scale        bool
+	matrix, quick, json bool
+	profile             string
 }
 
 func main() {
 	netns.Init()
-	rounds := flag.Int("rounds", 2, "how often each is measured; the best counts")
-	length := flag.Duration("time", 2*time.Second, "of one measurement, whole seconds")
-	mtus := flag.String("mtu", "1500", "MTUs, with commas")
-	only := flag.String("only", "", "loads, with commas; empty is all")
+	helper()
+	var o options
+	flag.IntVar(&o.rounds, "rounds", 2, "how often each is measured; the best counts")
+	flag.DurationVar(&o.length, "time", 2*time.Second, "of one measurement, whole seconds")
+	flag.StringVar(&o.mtus, "mtu", "1500", "MTUs, with commas")
+	flag.StringVar(&o.only, "only", "", "loads, with commas; empty is all")
+	flag.StringVar(&o.scenes, "scenes", "", "scenes, with commas; empty is all but those of -hooks and -scale")
+	flag.BoolVar(&o.hooks, "hooks", false, "also with an empty handler at every point")
+	flag.BoolVar(&o.scale, "scale", false, "also with 1,000 interfaces and 100,000 routes")
+	flag.BoolVar(&o.matrix, "matrix", false, "MTU, delay and loss instead")
+	flag.BoolVar(&o.quick, "quick", false, "with -matrix: its corners only")
+	flag.BoolVar(&o.json, "j", false, "print JSON")
+	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile to a file")
 	flag.Parse()
-	if err := run(*rounds, *length, *mtus, *only); err != nil {
+	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int, length time.Duration, mtus, only string) error {
+func run(o options) error {
 	if os.Geteuid() != 0 {
 		return errors.New("namespaces of a real kernel need root here")
 	}
 	if err := pump.Missing(); err != nil {
 		return err
 	}
-	for _, m := range strings.Split(mtus, ",") {
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	if o.matrix {
+		return matrix(o)
+	}
+	var all []row
+	for _, m := range strings.Split(o.mtus, ",") {
 		mtu, err := strconv.Atoi(m)
 		if err != nil {
 			return fmt.Errorf("-mtu: %w", err)
 		}
-		if err := table(mtu, rounds, length, only); err != nil {
+		rows, err := o.measure(mtu)
+		if err != nil {
 			return err
 		}
+		if !o.json {
+			show(mtu, rows)
+		}
+		all = append(all, rows...)
+	}
+	if o.json {
+		return printJSON(all)
 	}
 	return nil
 }
 
-// table measures all scenes at one MTU.
-func table(mtu, rounds int, length time.Duration, only string) error {
+func printJSON(v any) error {
+	e := json.NewEncoder(os.Stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func (o options) wants(s scene) bool {
+	switch {
+	case o.scenes != "":
+		return slices.Contains(strings.Split(o.scenes, ","), s.name)
+	case s.name == "hooks":
+		return o.hooks
+	case s.name == "scale":
+		return o.scale
+	}
+	return true
+}
+
+// measure runs all loads through all scenes at one MTU.
+func (o options) measure(mtu int) ([]row, error) {
 	best := make(map[string]pump.Result)
-	for range rounds {
+	for range o.rounds {
 		for _, s := range scenes {
-			a, b, stop, err := s.make(mtu)
-			if err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
+			if !o.wants(s) {
+				continue
 			}
-			for _, l := range loads {
-				if only != "" && !slices.Contains(strings.Split(only, ","), l.name) {
-					continue
-				}
-				w := l.Load
-				w.From, w.To, w.Time, w.Addr = a, b, length, netip.MustParseAddr(room.B4)
-				if l.v6 {
-					w.Addr = netip.MustParseAddr(room.B6)
-				}
-				r, err := w.Run()
-				if err != nil {
-					fmt.Fprintf(os.Stderr, "%s %s: %v\n", s.name, l.name, err)
-					continue
-				}
-				if k := s.name + l.name; r.Gbps > best[k].Gbps {
-					best[k] = r
-				}
+			if err := o.through(s, mtu, best); err != nil {
+				return nil, err
 			}
-			stop()
 		}
 	}
-	show(mtu, only, best)
-	return nil
+	return o.rows(mtu, best), nil
 }
 
-// show prints throughput and the process's CPU, and the ratios to taproom's.
-func show(mtu int, only string, best map[string]pump.Result) {
-	fmt.Printf("\nMTU %d          %10s %12s %14s %10s\n", mtu, "", "throughput", "CPU", "taproom is")
+// through runs the loads through one scene and keeps the best results.
+func (o options) through(s scene, mtu int, best map[string]pump.Result) error {
+	a, b, stop, err := s.make(mtu)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	defer stop()
 	for _, l := range loads {
-		if only != "" && !slices.Contains(strings.Split(only, ","), l.name) {
+		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), l.name) {
 			continue
 		}
-		ours := best["taproom"+l.name]
-		for _, s := range scenes {
-			r := best[s.name+l.name]
-			rate, cpu := fmt.Sprintf("%.2f Gbit/s", r.Gbps), fmt.Sprintf("%.3f s/Gbit", r.CPUPerGbit())
-			if l.UDP {
-				rate = fmt.Sprintf("%.0f kpps", float64(r.Received)/r.Wall.Seconds()/1e3)
-				cpu = fmt.Sprintf("%.2f us/pkt", perPacket(r))
-			}
-			if s.name == "kernel" {
-				cpu = "(kernel)"
-			}
-			fmt.Printf("%-14s %-9s %14s %15s %9.2fx\n", l.name, s.name, rate, cpu, ratio(ours, r))
+		r, err := l.run(a, b, o.length)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "%s %s: %v\n", s.name, l.name, err)
+			continue
+		}
+		if k := s.name + l.name; r.Gbps > best[k].Gbps {
+			best[k] = r
 		}
 	}
-}
-
-func perPacket(r pump.Result) float64 {
-	if r.Received == 0 {
-		return 0
-	}
-	return float64(r.CPU.Microseconds()) / float64(r.Received)
-}
-
-func ratio(a, b pump.Result) float64 {
-	if b.Gbps == 0 {
-		return 0
-	}
-	return a.Gbps / b.Gbps
+	return nil
 }

@@ -3,10 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 
 	"taproom/integration/room"
+	"taproom/stack"
+	"taproom/stack/hook"
+	"taproom/stack/packet"
+	"taproom/stack/wire"
 	"taproom/tap/netns"
 	"taproom/tap/pump"
 )
@@ -18,6 +23,71 @@ func taproom(mtu int) (*netns.Namespace, *netns.Namespace, func(), error) {
 		return nil, nil, nil, err
 	}
 	return t.A.Ns, t.B.Ns, t.Close, nil
+}
+
+// hooked is taproom with a handler at each point that does nothing.
+func hooked(mtu int) (*netns.Namespace, *netns.Namespace, func(), error) {
+	t, err := room.NewTwo(room.Config{MTU: mtu}, room.Config{MTU: mtu})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	empty := hook.HandlerFunc(func(hook.Point, *packet.Packet) hook.Verdict { return hook.Continue })
+	for pt := range hook.NumPoints {
+		if _, err := t.Node.Attach(pt, empty, hook.Options{Name: "empty"}); err != nil {
+			t.Close()
+			return nil, nil, nil, err
+		}
+	}
+	return t.A.Ns, t.B.Ns, t.Close, nil
+}
+
+// What a large node has.
+const (
+	manyInterfaces = 1000
+	manyRoutes     = 100_000
+)
+
+// large is taproom with many interfaces and routes beside those in use.
+func large(mtu int) (*netns.Namespace, *netns.Namespace, func(), error) {
+	t, err := room.NewTwo(room.Config{MTU: mtu}, room.Config{MTU: mtu})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	var far []*wire.End
+	stop := func() {
+		t.Close()
+		for _, e := range far {
+			_ = e.Close()
+		}
+	}
+	if err := enlarge(t.Node, &far); err != nil {
+		stop()
+		return nil, nil, nil, err
+	}
+	return t.A.Ns, t.B.Ns, stop, nil
+}
+
+func enlarge(n *stack.Node, far *[]*wire.End) error {
+	for k := range manyInterfaces - 2 {
+		near, end, err := wire.New(wire.Config{Name: fmt.Sprint("w", k)})
+		if err != nil {
+			return err
+		}
+		*far = append(*far, end)
+		own := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16 + byte(k>>8), byte(k), 1}), 24)
+		if _, err := n.AddInterface(near, stack.InterfaceConfig{Addresses: []netip.Prefix{own}}); err != nil {
+			return err
+		}
+	}
+	routes := make([]stack.Route, manyRoutes)
+	for k := range routes {
+		via := k % (manyInterfaces - 2)
+		routes[k] = stack.Route{
+			Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{20 + byte(k>>16), byte(k >> 8), byte(k), 0}), 24),
+			Via:    netip.AddrFrom4([4]byte{172, 16 + byte(via>>8), byte(via), 2}),
+		}
+	}
+	return n.AddRoutes(routes)
 }
 
 // oneNet makes two rooms on one network, for what does not route.

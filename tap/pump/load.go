@@ -80,12 +80,12 @@ func (l Load) Run() (Result, error) {
 	client := exec.Command(Command, args...)
 	var report strings.Builder
 	client.Stdout = &report
-	cpu, start := cpuTime(), time.Now()
+	cpu, start := CPU(), time.Now()
 	if err := l.From.Do(client.Start); err != nil {
 		return Result{}, fmt.Errorf("pump: client: %w", err)
 	}
 	err = client.Wait()
-	r := Result{CPU: cpuTime() - cpu, Wall: time.Since(start)}
+	r := Result{CPU: CPU() - cpu, Wall: time.Since(start)}
 	return parseReport(report.String(), r, err)
 }
 
@@ -125,8 +125,8 @@ func parseReport(s string, r Result, err error) (Result, error) {
 	return r, nil
 }
 
-// cpuTime is what this process has used.
-func cpuTime() time.Duration {
+// CPU is what this process has used, user and system.
+func CPU() time.Duration {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
 		return 0
