@@ -18,7 +18,7 @@
 //
 // # Concurrency
 //
-// One goroutine, the engine, waits for all host sockets and does all copying;
+// The engine, two goroutines, waits for all host sockets and does all copying;
 // an idle flow costs no goroutine and no buffer. Packets from the container
 // come on their reader's goroutine.
 package relay

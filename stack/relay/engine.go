@@ -4,30 +4,38 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// engine is the one goroutine that waits for host sockets (epoll, edge
-// triggered) and for flows that netstack has woken, and does the copying.
+// engine does all the copying, with two goroutines. One waits for host sockets
+// (epoll, edge triggered, the set itself in the runtime's poller: no thread of
+// its own sleeps in it); the other takes the flows that netstack has woken, so
+// that it runs right behind netstack's goroutine, without a system call to wake
+// anybody. A flow sees calls of both, see tcpFlow.
 type engine struct {
 	epoll, wake int
-	buf         []byte // for copies: only the engine uses it
+	set         *os.File // owns epoll
+	conn        syscall.RawConn
+	buf         []byte   // for what comes from host sockets
+	again       []source // had more than their turn; the first goroutine's
 	done        chan struct{}
+	ended       sync.WaitGroup
 	tick        func()
+	posted      chan struct{} // holds a token while ready is not empty
 
-	mu       sync.Mutex // guards what follows
-	socks    map[int32]source
-	ready    []source
-	closing  bool
-	sleeping atomic.Bool
+	mu      sync.Mutex // guards what follows
+	socks   map[int32]source
+	ready   []source
+	closing bool
 }
 
 // source is a flow with a host socket. Its methods run on the engine.
 type source interface {
-	// event tells of epoll events; 0 means that the other side has something.
+	// event tells of epoll events; 0 means that the other side has something,
+	// and comes on the second goroutine.
 	event(ev uint32)
 }
 
@@ -43,13 +51,30 @@ func newEngine(tick func()) (*engine, error) {
 		_ = unix.Close(ep)
 		return nil, fmt.Errorf("relay: %w", os.NewSyscallError("eventfd", err))
 	}
-	e := &engine{epoll: ep, wake: wake, socks: make(map[int32]source), buf: make([]byte, bufferSize), done: make(chan struct{}), tick: tick}
-	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}); err != nil {
+	e := &engine{epoll: ep, wake: wake, socks: make(map[int32]source), buf: make([]byte, bufferSize),
+		done: make(chan struct{}), tick: tick, posted: make(chan struct{}, 1)}
+	fail := func(call string, err error) (*engine, error) {
 		_ = unix.Close(ep)
 		_ = unix.Close(wake)
-		return nil, fmt.Errorf("relay: %w", os.NewSyscallError("epoll_ctl", err))
+		return nil, fmt.Errorf("relay: %w", os.NewSyscallError(call, err))
 	}
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}); err != nil {
+		return fail("epoll_ctl", err)
+	}
+	if err := unix.SetNonblock(ep, true); err != nil { // or the runtime would not poll it
+		return fail("fcntl", err)
+	}
+	e.set = os.NewFile(uintptr(ep), "epoll")
+	if e.conn, err = e.set.SyscallConn(); err != nil {
+		return fail("epoll_create1", err)
+	}
+	e.ended.Add(2)
 	go e.run()
+	go e.serve()
+	go func() {
+		e.ended.Wait()
+		close(e.done)
+	}()
 	return e, nil
 }
 
@@ -82,22 +107,24 @@ func (e *engine) post(s source) {
 	e.mu.Lock()
 	e.ready = append(e.ready, s)
 	e.mu.Unlock()
-	if e.sleeping.Load() {
-		e.kick()
+	select {
+	case e.posted <- struct{}{}:
+	default:
 	}
 }
 
-func (e *engine) kick() {
-	one := [8]byte{1}
-	_, _ = unix.Write(e.wake, one[:])
-}
-
-func (e *engine) run() {
-	defer close(e.done)
-	events := make([]unix.EpollEvent, 256)
+// serve is the second goroutine.
+func (e *engine) serve() {
+	defer e.ended.Done()
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
 	var batch []source
-	last := time.Now()
 	for {
+		select {
+		case <-e.posted:
+		case <-ticker.C:
+			e.tick()
+		}
 		e.mu.Lock()
 		e.ready, batch = batch[:0], e.ready
 		closing := e.closing
@@ -109,42 +136,45 @@ func (e *engine) run() {
 			batch[i] = nil
 			s.event(0)
 		}
-		e.wait(events)
-		if now := time.Now(); now.Sub(last) >= time.Second {
-			last = now
-			e.tick()
+	}
+}
+
+// run is the first goroutine.
+func (e *engine) run() {
+	defer e.ended.Done()
+	events := make([]unix.EpollEvent, 256)
+	var n int
+	look := func(uintptr) bool {
+		n, _ = unix.EpollWait(e.epoll, events, 0)
+		return n > 0 || len(e.again) > 0
+	}
+	for {
+		n = 0
+		if err := e.conn.Read(look); err != nil {
+			return
+		}
+		for _, ev := range events[:max(n, 0)] {
+			if int(ev.Fd) == e.wake {
+				return // closing
+			}
+			e.mu.Lock()
+			s := e.socks[ev.Fd]
+			e.mu.Unlock()
+			if s != nil {
+				s.event(ev.Events)
+			}
+		}
+		again := e.again
+		e.again = nil
+		for _, s := range again {
+			s.event(unix.EPOLLIN)
 		}
 	}
 }
 
-// wait handles what epoll has, sleeping only if no flow is ready.
-func (e *engine) wait(events []unix.EpollEvent) {
-	timeout := 1000
-	e.sleeping.Store(true)
-	e.mu.Lock()
-	if len(e.ready) > 0 || e.closing {
-		timeout = 0
-	}
-	e.mu.Unlock()
-	n, err := unix.EpollWait(e.epoll, events, timeout)
-	e.sleeping.Store(false)
-	if err != nil {
-		return // EINTR: the next round will do
-	}
-	for _, ev := range events[:n] {
-		if int(ev.Fd) == e.wake {
-			var b [8]byte
-			_, _ = unix.Read(e.wake, b[:])
-			continue
-		}
-		e.mu.Lock()
-		s := e.socks[ev.Fd]
-		e.mu.Unlock()
-		if s != nil {
-			s.event(ev.Events)
-		}
-	}
-}
+// later gives a source that had its turn another one. It is for events of the
+// first goroutine.
+func (e *engine) later(s source) { e.again = append(e.again, s) }
 
 // close ends the engine and returns when it has ended. Sockets that are still
 // watched are returned, for their owners to close.
@@ -152,7 +182,11 @@ func (e *engine) close() []source {
 	e.mu.Lock()
 	e.closing = true
 	e.mu.Unlock()
-	e.kick()
+	_, _ = unix.Write(e.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	select {
+	case e.posted <- struct{}{}:
+	default:
+	}
 	<-e.done
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -160,7 +194,7 @@ func (e *engine) close() []source {
 	for _, s := range e.socks {
 		left = append(left, s)
 	}
-	_ = unix.Close(e.epoll)
+	_ = e.set.Close()
 	_ = unix.Close(e.wake)
 	return left
 }

@@ -238,7 +238,7 @@ func (w *forward) event(uint32) {
 			return
 		}
 	}
-	w.r.eng.post(w)
+	w.r.eng.later(w)
 }
 
 // seenAs is a client's address as the container is to see it. The host itself

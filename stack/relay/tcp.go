@@ -1,11 +1,11 @@
 package relay
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -166,8 +166,11 @@ func (w *connecting) event(uint32) {
 	}
 }
 
-// tcpFlow is one spliced connection. All but the fields marked otherwise are
-// the engine's.
+// tcpFlow is one spliced connection.
+//
+// Both of the engine's goroutines bring events. Whoever comes while the other
+// is at work leaves a note and goes: the one at work looks again before it
+// leaves. So a flow is worked on by one at a time, and nobody waits.
 type tcpFlow struct {
 	r        *Relay
 	in       *stack.TCPConn
@@ -176,15 +179,20 @@ type tcpFlow struct {
 	since    time.Time
 	inbound  bool // came by a forward: src is outside
 
-	queued atomic.Bool // on the engine's list of ready flows; anybody
+	queued atomic.Bool   // on the engine's list of ready flows
+	events atomic.Uint32 // epoll events that nobody has looked at, and noted
 	up     atomic.Uint64
 	down   atomic.Uint64
 
-	readable, writable bool // the host socket, as far as epoll has told
-	upEnd, downEnd     bool // that direction has been closed
-	left               []byte
+	mu                 sync.Mutex // guards what follows
+	readable, writable bool       // the host socket, as far as epoll has told
+	hup                bool       // the host's side has ended, or broken
+	upEnd, downEnd     bool       // that direction has been closed
 	ended              bool
 }
+
+// noted says that there is something to look at. It is no epoll event.
+const noted = 1 << 20
 
 // splice joins a connection of the container's with a host socket.
 func (r *Relay) splice(c *stack.TCPConn, fd int, src, dst netip.AddrPort, inbound bool) {
@@ -219,28 +227,36 @@ func (f *tcpFlow) wake() {
 
 // event implements source.
 func (f *tcpFlow) event(ev uint32) {
-	if f.ended {
-		return
-	}
 	if ev == 0 {
 		f.queued.Store(false)
 	}
-	if ev&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	f.events.Or(ev | noted)
+	for f.events.Load() != 0 && f.mu.TryLock() {
+		f.turn(f.events.Swap(0))
+		f.mu.Unlock()
+	}
+}
+
+// turn moves what can be moved. f.mu is held.
+func (f *tcpFlow) turn(ev uint32) {
+	if f.ended {
+		return
+	}
+	if ev&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		f.hup, f.readable = true, true
+	}
+	if ev&unix.EPOLLIN != 0 {
 		f.readable = true
 	}
 	if ev&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		f.writable = true
 	}
-	if err := f.pumpUp(); err != nil {
-		f.fail(err)
+	if f.pumpUp() != nil || f.pumpDown() != nil {
+		f.abortLocked() // the way one side broke, the other does
 		return
 	}
-	if err := f.pumpDown(); err != nil {
-		f.fail(err)
-		return
-	}
-	if f.upEnd && f.downEnd && len(f.left) == 0 {
-		f.finish()
+	if f.upEnd && f.downEnd {
+		f.finishLocked()
 	}
 }
 
@@ -292,46 +308,62 @@ func (f *tcpFlow) pumpUp() error {
 	return nil
 }
 
+// hostData reads what waits at a host socket, n bytes of it, straight into
+// netstack's buffers.
+type hostData struct{ fd, n int }
+
+// Len implements stack.Payload.
+func (d *hostData) Len() int { return d.n }
+
+func (d *hostData) Read(b []byte) (int, error) {
+	if d.n == 0 {
+		return 0, io.EOF
+	}
+	for {
+		n, err := unix.Read(d.fd, b[:min(len(b), d.n)])
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 {
+			return 0, io.ErrUnexpectedEOF // what was there a moment ago is gone: it broke
+		}
+		d.n -= n
+		return n, nil
+	}
+}
+
 // pumpDown moves data from the host to the container, no more than the
 // container's side has room for: what waits, waits in the kernel.
 func (f *tcpFlow) pumpDown() error {
-	for moved := 0; ; {
-		if len(f.left) > 0 {
-			n, err := f.in.WriteFrom(bytes.NewReader(f.left))
-			f.left = f.left[n:]
-			if len(f.left) > 0 {
-				return ignoreBlock(err)
-			}
-			f.left = nil
-		}
-		if !f.readable || f.downEnd {
-			return nil
-		}
-		room := min(f.in.Room(), len(f.r.eng.buf))
+	for moved := 0; f.readable && !f.downEnd; {
+		room := f.in.Room()
 		if room == 0 {
 			return nil
 		}
-		n, err := unix.Read(f.fd, f.r.eng.buf[:room])
-		switch {
-		case err == unix.EINTR:
+		waiting, err := unix.IoctlGetInt(f.fd, unix.SIOCINQ)
+		if err != nil {
+			return err
+		}
+		if waiting == 0 {
+			if err := f.hostEnd(); err != nil {
+				return err
+			}
 			continue
-		case err == unix.EAGAIN:
-			f.readable = false
+		}
+		d := hostData{f.fd, min(waiting, room, maxTurn)}
+		asked := d.n
+		n, err := f.in.WriteFrom(&d)
+		f.down.Add(uint64(n))
+		switch {
+		case errors.Is(err, stack.ErrWouldBlock):
 			return nil
 		case err != nil:
 			return err
-		case n == 0:
-			f.downEnd = true
-			f.in.CloseWrite()
+		case n == waiting && !f.hup:
+			// Whatever comes from now on is a new event.
+			f.readable = false
 			return nil
-		}
-		f.down.Add(uint64(n))
-		k, err := f.in.WriteFrom(bytes.NewReader(f.r.eng.buf[:n]))
-		if k < n {
-			if err := ignoreBlock(err); err != nil {
-				return err
-			}
-			f.left = append([]byte(nil), f.r.eng.buf[k:n]...)
+		case n < asked && n == 0:
 			return nil
 		}
 		if moved += n; moved >= maxTurn {
@@ -339,23 +371,29 @@ func (f *tcpFlow) pumpDown() error {
 			return nil
 		}
 	}
+	return nil
 }
 
-func ignoreBlock(err error) error {
-	if errors.Is(err, stack.ErrWouldBlock) {
+// hostEnd is called when the host's side has no data: it may have ended.
+func (f *tcpFlow) hostEnd() error {
+	var b [1]byte
+	n, _, err := unix.Recvfrom(f.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	switch {
+	case err == unix.EINTR, err == nil && n > 0:
 		return nil
+	case err == unix.EAGAIN:
+		f.readable = false
+		return nil
+	case err != nil:
+		return err
 	}
-	return err
+	f.downEnd = true
+	f.in.CloseWrite()
+	return nil
 }
 
-// fail ends the flow the way one side broke: with a reset on the other.
-func (f *tcpFlow) fail(error) { f.abort() }
-
-// finish ends a flow whose two directions were closed in order.
-func (f *tcpFlow) finish() {
-	if f.ended {
-		return
-	}
+// finishLocked ends a flow whose two directions were closed in order.
+func (f *tcpFlow) finishLocked() {
 	f.ended = true
 	f.in.Close()
 	f.drop()
@@ -363,6 +401,12 @@ func (f *tcpFlow) finish() {
 
 // abort ends a flow with resets on both sides.
 func (f *tcpFlow) abort() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.abortLocked()
+}
+
+func (f *tcpFlow) abortLocked() {
 	if f.ended {
 		return
 	}

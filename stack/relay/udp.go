@@ -170,7 +170,7 @@ func (f *dgramFlow) event(ev uint32) {
 		f.inLen.Add(uint64(n))
 		f.reply(f, f.r.eng.buf[:n], groSize(oob[:on]))
 	}
-	f.r.eng.post(f) // more, after others had their turn
+	f.r.eng.later(f)
 }
 
 // groSize finds the size of the datagrams that the kernel has joined, 0 if it
