@@ -33,7 +33,7 @@ Objects are kept in directories of pins; a path names the directory and the
 object in it. A path without a directory is in the user's own directory of
 pins, ` + pinDir() + `.`,
 		}
-		c.AddCommand(bpfProg(a), bpfMap(a), bpfCheck(a), bpfConformance(), bpfNet(a))
+		c.AddCommand(bpfProg(a), bpfMap(a), bpfCheck(a), bpfConformance(), bpfNet(a), bpfLink(a))
 		return c
 	})
 }
@@ -206,30 +206,6 @@ what it leaves in R0: the protocol of the bpf_conformance suite (RFC 9669).`,
 				return exitError(code)
 			}
 			return nil
-		},
-	}
-}
-
-func bpfNet(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "net ROOM",
-		Short:   "List what is attached on a router, as bpftool net does",
-		Example: "  taproom bpf net r1",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			var out textAnswer
-			if err := client.Call(c.Context(), "GET", "/v1/bpfnet/"+args[0], nil, &out); err != nil {
-				return err
-			}
-			if a.json {
-				return printJSON(c.OutOrStdout(), out)
-			}
-			_, err = fmt.Fprint(c.OutOrStdout(), out.Text)
-			return err
 		},
 	}
 }

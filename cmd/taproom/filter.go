@@ -38,13 +38,6 @@ func init() {
 		out, err := p.Command().Run(q.Args...)
 		return textAnswer{out}, err
 	})
-	control.Register("GET /v1/bpfnet/{room}", func(l *lab.Lab, r *http.Request) (any, error) {
-		p, err := filters.Of(l, r.PathValue("room"))
-		if err != nil {
-			return nil, err
-		}
-		return textAnswer{filter.ShowNet(p.Filters, filter.NetOptions{})}, nil
-	})
 	control.RegisterStream("GET /v1/trace/{room}", traceFilters)
 	for _, object := range []string{"filter", "qdisc", "class"} {
 		register(func(a *app) *cobra.Command { return tcCommand(a, object) })

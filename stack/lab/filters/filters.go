@@ -216,18 +216,26 @@ func (p *Part) netfilter(n *Netfilter, room string, ld *loader) (func() error, e
 	if err != nil {
 		return nil, err
 	}
-	c := filter.NFConfig{PF: vm.NFProtoIPv4, Hook: hooks[n.Hook], Priority: int32(n.Priority)}
+	k, err := p.link(prog, n)
+	if err != nil {
+		return nil, err
+	}
+	return k.Close, nil
+}
+
+func (n *Netfilter) config() (filter.NFConfig, error) {
+	hook, ok := hooks[n.Hook]
+	if !ok {
+		return filter.NFConfig{}, fmt.Errorf("filters: hook %q is not prerouting, input, forward, output or postrouting", n.Hook)
+	}
+	c := filter.NFConfig{PF: vm.NFProtoIPv4, Hook: hook, Priority: int32(n.Priority)}
 	if n.Family == "ipv6" {
 		c.PF = vm.NFProtoIPv6
 	}
 	if n.Defrag {
 		c.Flags = filter.NFDefrag
 	}
-	k, err := p.AttachNetfilter(prog, c)
-	if err != nil {
-		return nil, err
-	}
-	return k.Close, nil
+	return c, nil
 }
 
 // reset takes away what command lines made, whatever that was.
