@@ -49,11 +49,14 @@ func startStream(t *testing.T, r *rig, check func(mark uint32) string) *stream {
 	}), hook.Options{})
 	must(t, err)
 	f := ether(datagram("10.9.0.1", "10.9.1.3", []byte("through")))
+	started := make(chan struct{})
+	var once sync.Once
 	s.over.Go(func() {
 		for !s.stop.Load() {
 			for range 100 {
 				r.y0.recvFrame(f)
 			}
+			once.Do(func() { close(started) })
 			s.sent += 100
 			for _, b := range r.y1.out() {
 				if len(b) == len(f) && b[12] == 8 { // not what the node says on its own
@@ -62,6 +65,7 @@ func startStream(t *testing.T, r *rig, check func(mark uint32) string) *stream {
 			}
 		}
 	})
+	<-started
 	return s
 }
 
