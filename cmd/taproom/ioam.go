@@ -93,7 +93,7 @@ func (a *app) takeFlags(args []string) (rest []string, help bool) {
 func runIOAM(l *lab.Lab, r *http.Request, send func(any) error) error {
 	x := tracing.Of(l)
 	if x == nil {
-		return errors.New("the lab file has no section ioam")
+		return errors.New("the lab file has no section ioam: add one, as in examples/ioam-path.yaml, then taproom apply FILE")
 	}
 	q := r.URL.Query()
 	err := x.Run(r.Context(), slices.Clone(q["w"]), tracing.Options{JSON: q.Get("json") != ""}, sender(send))

@@ -87,7 +87,7 @@ func linkShow(a *app) *cobra.Command {
 				return len(args) == 1 && args[0] != k.Name && args[0] != k.Ends[0].String() && args[0] != k.Ends[1].String()
 			})
 			if len(args) == 1 && len(links) == 0 {
-				return fmt.Errorf("no link or interface %q", args[0])
+				return fmt.Errorf("no link or interface (room:interface) is named %q ('taproom link show' lists them)", args[0])
 			}
 			if a.json {
 				return printJSON(c.OutOrStdout(), links)

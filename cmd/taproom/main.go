@@ -84,8 +84,6 @@ Start with:
   taproom down                            take it down`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.PersistentFlags().StringVarP(&a.lab, "lab", "l", "", "lab to speak to, if several are up")
 	root.PersistentFlags().BoolVarP(&a.json, "json", "j", false, "print JSON")
@@ -104,6 +102,7 @@ Start with:
 		}
 		root.AddCommand(c)
 	}
+	explain(root)
 	return root
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -151,7 +152,7 @@ func (l *Lab) room(name string) (*room, error) {
 	if r := l.rooms[name]; r != nil {
 		return r, nil
 	}
-	return nil, fmt.Errorf("%w: room %q (there are: %v)", ErrNoSuch, name, slices.Sorted(maps.Keys(l.rooms)))
+	return nil, fmt.Errorf("%w: room %q (there are %s)", ErrNoSuch, name, strings.Join(slices.Sorted(maps.Keys(l.rooms)), ", "))
 }
 
 // Node is the node of a router, for subsystems.

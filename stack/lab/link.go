@@ -326,7 +326,7 @@ func (l *Lab) find(what string) (*link, int, error) {
 			}
 		}
 	}
-	return nil, 0, fmt.Errorf("%w: neither a link nor an interface (room:interface) is named %q", ErrNoSuch, what)
+	return nil, 0, fmt.Errorf("%w: neither a link nor an interface (room:interface) is named %q ('taproom link show' lists them)", ErrNoSuch, what)
 }
 
 // Impair changes the settings of a link: of the direction that leaves an
