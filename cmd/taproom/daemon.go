@@ -65,6 +65,11 @@ func upDetached(ctx context.Context, path string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // AfterFunc may not have come to it
+		_ = cmd.Wait()
+		return errInterrupted
+	}
 	if string(answer) == readyWord {
 		fmt.Fprintf(w, "%s is up: %s, %s. 'taproom down' takes it down.\n", file.Name, plural(len(file.Rooms), "room"), plural(len(file.Links), "link"))
 		return cmd.Process.Release()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,6 +46,9 @@ its process, and what a killed one could not clean is removed by the next up.`,
 		return c
 	})
 }
+
+// errInterrupted ends an up that was told to stop before the lab was up.
+var errInterrupted = errors.New("interrupted: what was up of the lab is taken back")
 
 // running is a lab with its claim and server.
 type running struct {
@@ -115,6 +119,9 @@ func upForeground(ctx context.Context, path string, verbose bool, w io.Writer) e
 	}
 	log := func(format string, args ...any) { fmt.Fprintf(os.Stderr, "taproom: "+format+"\n", args...) }
 	r, err := start(ctx, file, log, report)
+	if ctx.Err() != nil && err != nil {
+		return errInterrupted
+	}
 	if err != nil {
 		return err
 	}

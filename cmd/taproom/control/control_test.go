@@ -5,14 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"taproom/stack/lab"
 	"taproom/stack/lab/spec"
@@ -233,4 +237,28 @@ func FuzzAPI(f *testing.F) {
 			t.Fatalf("the lab is now %q", l.Name())
 		}
 	})
+}
+
+// A killed daemon holds its lock until the kernel has taken its devices down;
+// an up that comes in between waits for it.
+func TestClaimAfterKill(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	d, err := makeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dying, err := os.Create(filepath.Join(d, "small.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(dying, "999999999 small-999999999-1")
+	if err := unix.Flock(int(dying.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { dying.Close() })
+	c, err := NewClaim("small")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Release()
 }

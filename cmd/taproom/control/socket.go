@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,13 +78,11 @@ func NewClaim(name string) (*Claim, error) {
 		return nil, err
 	}
 	c := &Claim{Name: name, Socket: filepath.Join(d, name+".sock"), Log: filepath.Join(d, name+".log")}
-	c.pid, err = os.OpenFile(filepath.Join(d, name+".pid"), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("control: %w", err)
-	}
-	if err := unix.Flock(int(c.pid.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		c.pid.Close()
-		return nil, fmt.Errorf("%w: %s (taproom down --lab %s)", ErrRunning, name, name)
+	if c.pid, err = lockPid(filepath.Join(d, name+".pid"), c.Socket); err != nil {
+		if errors.Is(err, ErrRunning) {
+			err = fmt.Errorf("%w: %s (taproom down --lab %s)", ErrRunning, name, name)
+		}
+		return nil, err
 	}
 	b := make([]byte, 256)
 	n, _ := c.pid.ReadAt(b, 0)
@@ -98,6 +97,55 @@ func NewClaim(name string) (*Claim, error) {
 		return nil, fmt.Errorf("control: %w", err)
 	}
 	return c, nil
+}
+
+// leaving is how long a claim waits for an owner that does not answer: a killed
+// process holds its locks until the kernel has taken its devices down.
+const leaving = 3 * time.Second
+
+// lockPid opens and locks a pid file. Release removes the file, so a lock counts
+// only if the name still leads to what was locked.
+func lockPid(path, socket string) (*os.File, error) {
+	for end := time.Now().Add(leaving); ; time.Sleep(20 * time.Millisecond) {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("control: %w", err)
+		}
+		locked := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+		if locked {
+			mine, err := f.Stat()
+			if there, e := os.Lstat(path); err == nil && e == nil && os.SameFile(mine, there) {
+				return f, nil
+			}
+		}
+		running := !locked && answers(f, socket)
+		f.Close()
+		if running || time.Now().After(end) {
+			return nil, ErrRunning
+		}
+	}
+}
+
+// answers reports whether the process that wrote a pid file is not about to end
+// and listens.
+func answers(f *os.File, socket string) bool {
+	b := make([]byte, 256)
+	n, _ := f.ReadAt(b, 0)
+	pid, _, _ := strings.Cut(string(b[:n]), " ")
+	stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	if err != nil {
+		return false
+	}
+	// The state follows the name in brackets: Z and X are dead (proc_pid_stat).
+	if _, state, _ := strings.Cut(string(stat), ") "); state == "" || strings.ContainsAny(state[:1], "ZX") {
+		return false
+	}
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
 }
 
 // Release removes the claim's files and the claim.
