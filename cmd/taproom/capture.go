@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -33,27 +31,28 @@ which must not be a terminal then.`,
 				return completeFirst(a, func(s lab.Status) []string { return append(placeNames(s), roomNames(s)...) })(c, nil, s)
 			},
 			RunE: func(c *cobra.Command, args []string) error {
-				if (file == "" || file == "-") && isTerminal(os.Stdout) {
+				if file == "" {
+					file = "-"
+				}
+				if o.Count < 0 || o.Snap < 0 {
+					return errors.New("capture: --count and --snap are numbers from 0, which is no limit")
+				}
+				if file == "-" && isTerminal(os.Stdout) {
 					return errors.New("the standard output is a terminal: pipe it into wireshark -k -i - or tcpdump -r -, or give -w FILE")
 				}
 				client, err := a.client()
 				if err != nil {
 					return err
 				}
-				w, err := openCapture(file)
-				if err != nil {
-					return err
+				w := &captureFile{name: file}
+				err = client.Capture(c.Context(), args, o, w)
+				if e := w.Close(); err == nil {
+					err = e
 				}
-				counted := &countingWriter{w: w}
-				err = client.Capture(c.Context(), args, o, counted)
-				err = captureError(c.Context(), err, file)
-				if e := w.Close(); err == nil && e != nil {
-					err = captureError(c.Context(), e, file)
+				if w.n > 0 && w.name != "-" {
+					fmt.Fprintf(c.ErrOrStderr(), "%s: %s bytes\n", w.name, human(float64(w.n)))
 				}
-				if file != "" && file != "-" {
-					fmt.Fprintf(c.ErrOrStderr(), "%s: %s bytes\n", file, human(float64(counted.n)))
-				}
-				return err
+				return captureError(c.Context(), err, w.n > 0, file)
 			},
 		}
 		c.Flags().StringVarP(&file, "write", "w", "-", "file to write to")
@@ -63,32 +62,47 @@ which must not be a terminal then.`,
 	})
 }
 
-func openCapture(file string) (io.WriteCloser, error) {
-	if file == "" || file == "-" {
-		return os.Stdout, nil
-	}
-	return os.Create(file)
-}
-
 // captureError says what ended a capture, if it was not the user or the
 // reader of our output.
-func captureError(ctx context.Context, err error, file string) error {
+func captureError(ctx context.Context, err error, begun bool, file string) error {
 	switch {
 	case err == nil, ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
 		return nil
 	case errors.Is(err, syscall.ENOSPC):
-		return fmt.Errorf("capture ended: no space left for %s", strings.TrimPrefix(file, "-"))
+		if file == "-" {
+			file = "the standard output"
+		}
+		return fmt.Errorf("capture ended: no space left for %s", file)
+	case begun:
+		return fmt.Errorf("capture ended: %w", err)
 	}
-	return fmt.Errorf("capture ended: %w", err)
+	return err
 }
 
-type countingWriter struct {
-	w io.Writer
-	n int64
+// captureFile is a file, "-" for the standard output, that is made when the
+// first bytes come: a mistyped room must not empty the capture of yesterday.
+type captureFile struct {
+	name string
+	f    *os.File
+	n    int64
 }
 
-func (c *countingWriter) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
+func (c *captureFile) Write(b []byte) (n int, err error) {
+	if c.f == nil {
+		if c.name == "-" {
+			c.f = os.Stdout
+		} else if c.f, err = os.Create(c.name); err != nil {
+			return 0, err
+		}
+	}
+	n, err = c.f.Write(b)
 	c.n += int64(n)
 	return n, err
+}
+
+func (c *captureFile) Close() error {
+	if c.f == nil {
+		return nil
+	}
+	return c.f.Close()
 }
