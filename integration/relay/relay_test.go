@@ -26,6 +26,9 @@ import (
 func TestMain(m *testing.M) {
 	netns.Init()
 	code := m.Run()
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -204,6 +204,16 @@ func listen(f Forward) (int, netip.AddrPort, error) {
 	if err := unix.Bind(fd, sockaddr(f.Host)); err != nil {
 		return fail("bind", err)
 	}
+	if f.Proto == "tcp" && f.Host.Port() == 0 {
+		// Linux lets go of a port of its own choice when listening ends.
+		sa, err := unix.Getsockname(fd)
+		if err != nil {
+			return fail("getsockname", err)
+		}
+		_ = unix.Close(fd)
+		f.Host = fromSockaddr(sa)
+		return listen(f)
+	}
 	if f.Proto == "tcp" {
 		// A shut port listens for a moment too: only so can it be seen that
 		// nobody else does.
