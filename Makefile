@@ -20,6 +20,7 @@ deps:
 demo: build
 	@sh integration/deps.sh demo
 	@sh examples/demo.sh ./taproom
+	@sh examples/demo-ioam.sh ./taproom
 
 test: deps
 	$(GO) vet $(PKGS)
