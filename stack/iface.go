@@ -157,6 +157,9 @@ func (n *Node) unregisterLocked(i *Interface) {
 	n.hooks.RemoveInterface(i.index)
 	i.ep.remove()
 	i.neigh.close()
+	if n.closed.Load() {
+		return // nobody will look at the table again, and it may be large
+	}
 	n.setFIBLocked(n.fib.Load().withoutAll(func(h *hop) bool { return h.ifc == i }))
 }
 

@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"taproom/integration/room"
@@ -17,7 +19,8 @@ import (
 
 // The matrix: one TCP connection over taproom with a wire at one of its
 // devices, which delays both ways and loses towards the receiver, for each
-// MTU, round-trip time and loss. What TCP itself can do is known for most
+// MTU, round-trip time and loss. The congestion control is Reno: every kernel
+// has it, and what it makes of loss is known. What TCP itself can do is known for most
 // cells, so that a cell far below is a cliff of ours.
 
 // matrixBuffer is what the rooms allow a socket, in bytes. At 100 ms it is
@@ -81,11 +84,15 @@ func (o options) cell(mtu int, rtt time.Duration, loss, ceiling float64) (c cell
 	if err := shim.Impair(wire.Impairment{Delay: rtt / 2, Loss: loss}, wire.Impairment{Delay: rtt / 2}); err != nil {
 		return c, err
 	}
+	base, err := roundTrip(a)
+	if err != nil {
+		return c, err
+	}
 	length := o.length
 	if rtt >= 100*time.Millisecond {
 		length *= 2 // to get through slow start
 	}
-	r, err := pump.Load{From: a, To: b, Time: length, Addr: netip.MustParseAddr(room.B4)}.Run()
+	r, err := pump.Load{From: a, To: b, Time: length, Control: "reno", Addr: netip.MustParseAddr(room.B4)}.Run()
 	if err != nil {
 		return c, err
 	}
@@ -96,13 +103,33 @@ func (o options) cell(mtu int, rtt time.Duration, loss, ceiling float64) (c cell
 		}
 		c.Drops -= out.Dropped[packet.WireLoss]
 	}
-	c.Limit, c.By = limit(mtu, rtt, loss, length, ceiling)
+	c.Limit, c.By = limit(mtu, base, loss, length, ceiling)
 	if c.Limit > 0 {
 		c.Part = c.Gbps / c.Limit
 	} else {
 		c.Limit, c.Part = c.Gbps, 1
 	}
 	return c, nil
+}
+
+// roundTrip is what ping measures, the machine's own time included: it is all
+// there is in a cell without delay.
+func roundTrip(from *netns.Namespace) (time.Duration, error) {
+	r := room.Room{Name: "ping", Ns: from}
+	out, err := r.Output("ping", "-q", "-c", "20", "-i", "0.005", room.B4)
+	if err != nil {
+		// Lost echoes are no error here, as long as some return.
+		if _, _, ok := strings.Cut(out, "rtt "); !ok {
+			return 0, err
+		}
+	}
+	_, after, _ := strings.Cut(out, "= ")
+	f := strings.Split(after, "/")
+	if len(f) < 2 {
+		return 0, fmt.Errorf("ping printed %q", out)
+	}
+	ms, err := strconv.ParseFloat(f[1], 64)
+	return time.Duration(ms * float64(time.Millisecond)), err
 }
 
 // limit is what bounds TCP in a cell, in Gbit/s: the machine, the socket
@@ -114,9 +141,6 @@ func limit(mtu int, rtt time.Duration, loss float64, length time.Duration, machi
 			best, by = g, name
 		}
 	}
-	if rtt == 0 {
-		return best, by // the round-trip time is the machine's own: nothing to compute with
-	}
 	s, mss := rtt.Seconds(), float64(segment(mtu, false))
 	// Half of the buffer is window (tcp_adv_win_scale 1).
 	lower(matrixBuffer/2*8/s, "buffers")
@@ -127,12 +151,8 @@ func limit(mtu int, rtt time.Duration, loss float64, length time.Duration, machi
 		lower(machine*1e9*max(1-full/length.Seconds(), 0.05), "slow start")
 	}
 	if loss > 0 {
-		// Mathis et al. 1997 for Reno, 1.22 MSS/(RTT sqrt(p)), and the RFC 9438
-		// (5.1) response function of CUBIC, 1.054 (RTT^3/p^3)^(1/4) segments a
-		// window: a connection gets the larger of the two.
-		reno := 1.22 / math.Sqrt(loss)
-		cubic := 1.054 * math.Pow(s/loss, 0.75)
-		lower(max(reno, cubic)*mss*8/s, "loss")
+		// Mathis et al. 1997 for Reno, whose constant is that of a receiver that acknowledges each segment.
+		lower(1.22/math.Sqrt(loss)*mss*8/s, "loss")
 	}
 	return best, by
 }

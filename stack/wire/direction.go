@@ -48,6 +48,11 @@ type direction struct {
 	idle     sync.Cond // signalled when draining ends
 	closed   bool
 	stats    Stats
+
+	// For thinLocked.
+	fates []bool
+	kept  []*packet.Packet
+	gro   packet.GRO
 }
 
 // write takes over the packets of batch, not the slice.

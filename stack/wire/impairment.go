@@ -165,3 +165,9 @@ func (i Impairment) judges() bool {
 	return i.Loss > 0 || i.Burst.Enter > 0 || i.Burst.Good > 0 || i.Duplicate > 0 || i.Corrupt > 0 ||
 		i.Reorder > 0 || i.Rate > 0
 }
+
+// losesOnly reports whether all that happens to single segments is loss.
+func (i Impairment) losesOnly() bool {
+	i.Loss, i.Burst = 0, Burst{}
+	return !i.judges()
+}

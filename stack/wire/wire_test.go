@@ -514,7 +514,9 @@ func TestSuperFrame(t *testing.T) {
 		{"mtu that fits", Impairment{MTU: 1028}, []int{3042}},
 		{"mtu", Impairment{MTU: 1027}, nil},
 		{"rate", Impairment{Rate: 1e9}, []int{1042, 1042, 1042}},
-		{"loss", Impairment{Loss: 1e-12}, []int{1042, 1042, 1042}},
+		{"loss that spares it", Impairment{Loss: 1e-12}, []int{3042}},
+		{"loss that does not", Impairment{Loss: 1}, nil},
+		{"corruption", Impairment{Corrupt: 1e-12}, []int{1042, 1042, 1042}},
 	} {
 		w := newBench(t, c.imp)
 		w.a.Write(0, []*packet.Packet{super()})

@@ -24,6 +24,7 @@ type Load struct {
 	Time     time.Duration // whole seconds; 0 is 3 s
 	UDP      bool          // as fast as the sender can
 	Size     int           // UDP payload in bytes
+	Control  string        // TCP congestion control; "" is the kernel's default
 	Rate     string        // UDP, as iperf3 -b writes it ("50M"); "" is as fast as possible
 }
 
@@ -69,6 +70,9 @@ func (l Load) Run() (Result, error) {
 	args := []string{"-c", l.Addr.String(), "-p", port, "-t", strconv.Itoa(seconds), "-J"}
 	if l.Streams > 1 {
 		args = append(args, "-P", strconv.Itoa(l.Streams))
+	}
+	if l.Control != "" {
+		args = append(args, "-C", l.Control)
 	}
 	if l.UDP {
 		rate := l.Rate
