@@ -138,8 +138,8 @@ the registers before it, and why. With -v the verifier's log is printed.`,
 	return c
 }
 
-// checked is the verdict on one program.
-type checked struct {
+// programVerdict is the verdict on one program.
+type programVerdict struct {
 	Name      string `json:"name"`
 	Section   string `json:"section"`
 	Type      string `json:"type"`
@@ -152,11 +152,11 @@ type checked struct {
 
 func checkAll(a *app, c *cobra.Command, coll *ebpf.Collection, level int) error {
 	out := c.OutOrStdout()
-	var all []checked
+	var all []programVerdict
 	bad := 0
 	for _, name := range sortedKeys(coll.Programs) {
 		p := coll.Programs[name]
-		r := checked{Name: name, Section: p.Section, Type: p.Type.String(), Insns: len(p.Insns)}
+		r := programVerdict{Name: name, Section: p.Section, Type: p.Type.String(), Insns: len(p.Insns)}
 		o := verifier.Options{LogLevel: level}
 		if level > 0 {
 			o.Log = out
