@@ -2,6 +2,7 @@ package rdma
 
 import (
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -15,6 +16,9 @@ type CQ struct {
 	mu      sync.Mutex // guards what follows
 	ring    []WC
 	head, n int
+	// some is not 0 while there may be something to poll: those who poll in a
+	// loop do not take the lock from those who complete.
+	some    atomic.Uint32
 	overrun bool
 	arm     armed
 	total   uint64
@@ -72,6 +76,9 @@ func (cq *CQ) Len() int { cq.mu.Lock(); defer cq.mu.Unlock(); return cq.n }
 // what the queue holds has been polled, it fails with EOVERFLOW: completions
 // have been lost.
 func (cq *CQ) Poll(wcs []WC) (int, error) {
+	if cq.some.Load() == 0 {
+		return 0, nil
+	}
 	cq.mu.Lock()
 	defer cq.mu.Unlock()
 	n := min(len(wcs), cq.n)
@@ -80,6 +87,9 @@ func (cq *CQ) Poll(wcs []WC) (int, error) {
 	cq.n -= n
 	if cq.head += n; cq.head >= len(cq.ring) {
 		cq.head -= len(cq.ring)
+	}
+	if cq.n == 0 && !cq.overrun {
+		cq.some.Store(0)
 	}
 	if n == 0 && cq.overrun && len(wcs) > 0 {
 		return 0, fail("poll_cq", syscall.EOVERFLOW, "cq %d: completions were lost, it holds %d", cq.id, len(cq.ring))
@@ -127,6 +137,7 @@ func (cq *CQ) push(wc *WC, solicited bool) bool {
 	if cq.overrun || cq.n == len(cq.ring) {
 		first := !cq.overrun
 		cq.overrun = true
+		cq.some.Store(1)
 		cq.mu.Unlock()
 		if first {
 			cq.dev.event(Event{Type: CQErr, CQ: cq})
@@ -139,6 +150,7 @@ func (cq *CQ) push(wc *WC, solicited bool) bool {
 	}
 	cq.ring[i] = *wc
 	cq.n++
+	cq.some.Store(1)
 	cq.total++
 	ring := cq.arm == armedAny || cq.arm == armedSolicited && (solicited || wc.Status != Success)
 	if ring {

@@ -44,6 +44,7 @@ type requester struct {
 	probe      probe
 	wentBack   bool // to una, because of a NAK or a gap; no second time before a time-out
 	drained    bool
+	full       bool // the window was, and is not half empty yet
 }
 
 func (r *requester) start(psn roce.PSN) {
@@ -103,7 +104,7 @@ func (q *QP) requestOne(now int64) bool {
 				continue
 			}
 		}
-		if q.typ == RC && r.psn.Sub(r.una) >= q.window {
+		if q.typ == RC && q.windowShut() {
 			return false
 		}
 		if q.cong.paced && !q.cong.ready(now) {
@@ -112,6 +113,22 @@ func (q *QP) requestOne(now int64) bool {
 		}
 		return q.sendPacket(w, now)
 	}
+}
+
+// windowShut tells whether the cursor has to wait for the window. Once full, it
+// opens when half of it is free: one packet for each ACK, each with an ACK of its
+// own, would go alone for ever after, where 15 or 60 could go as one frame (the
+// silly window of TCP, RFC 813). The packet that fills it asks for an ACK, so
+// that it does open.
+func (q *QP) windowShut() bool {
+	r := &q.req
+	switch under := r.psn.Sub(r.una); {
+	case under >= q.window:
+		r.full = true
+	case under <= q.window/2 || q.dev.opts.LikeRxe:
+		r.full = false
+	}
+	return r.full
 }
 
 // advance moves the cursor to the next message.

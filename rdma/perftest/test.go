@@ -117,6 +117,7 @@ type bench struct {
 	pd     *rdma.PD
 	cq     *rdma.CQ // sends
 	rcq    *rdma.CQ // receives
+	events *rdma.CompChannel
 	mr     *rdma.MR
 	buf    []byte
 	qps    []*rdma.QP
@@ -146,7 +147,7 @@ func (t Test) run(conn net.Conn, dev *rdma.Device, server bool) (results []Resul
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{Test: t, dev: dev, server: server, s: NewSession(conn, server)}
+	b := &bench{Test: t, dev: dev, server: server, s: NewSession(conn, server), events: rdma.NewCompChannel(nil)}
 	defer func() { err = errors.Join(err, b.close()) }()
 	if err := b.open(); err != nil {
 		return nil, err
@@ -231,10 +232,10 @@ func (b *bench) open() (err error) {
 		return err
 	}
 	entries := (b.Depth + 2) * b.QPs
-	if b.cq, err = b.dev.CreateCQ(entries, nil); err != nil {
+	if b.cq, err = b.dev.CreateCQ(entries, b.events); err != nil {
 		return err
 	}
-	if b.rcq, err = b.dev.CreateCQ(max(b.recvDepth()*b.QPs, 1), nil); err != nil {
+	if b.rcq, err = b.dev.CreateCQ(max(b.recvDepth()*b.QPs, 1), b.events); err != nil {
 		return err
 	}
 	if b.mr, err = b.pd.RegMR(b.buf, rdma.LocalWrite|rdma.RemoteWrite|rdma.RemoteRead|rdma.RemoteAtomic); err != nil {
