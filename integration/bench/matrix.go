@@ -136,6 +136,9 @@ func roundTrip(from *netns.Namespace) (time.Duration, error) {
 // buffers, slow start within the time of the measurement, or loss.
 func limit(mtu int, rtt time.Duration, loss float64, length time.Duration, machine float64) (float64, string) {
 	best, by := machine, "machine"
+	if machine == 0 && loss == 0 {
+		return 0, by // this is the cell that finds out
+	}
 	lower := func(bits float64, name string) {
 		if g := bits / 1e9; best == 0 || g < best {
 			best, by = g, name
