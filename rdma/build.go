@@ -122,6 +122,9 @@ func (o *builder) reserve(d *Device, ep *endpoint, size int, more bool) []byte {
 	return b[:size:size]
 }
 
+// open tells whether a frame has room for more.
+func (o *builder) open() bool { return o.p != nil && o.count < o.limit }
+
 // close writes the headers of the open frame and puts it with those to be sent.
 func (o *builder) close() {
 	p := o.p
