@@ -93,18 +93,11 @@ func (f *dgramFlow) send(p *hook.Packet, payload int) {
 	f.remember(p, payload)
 	f.out.Add(1)
 	f.outLen.Add(uint64(p.Len() - payload))
-	var oob []byte
-	if p.GSO.Type == packet.GSOUDP {
-		oob = segmentSize(p.GSO.Size)
-	}
-	iov := make([][]byte, 0, 4)
-	iov = append(iov, h[payload:])
-	iov = append(iov, p.Frags()...)
-	_, err := unix.SendmsgBuffers(f.fd, iov, oob, nil, unix.MSG_NOSIGNAL)
+	err := f.transmit(p, payload)
 	if errors.Is(err, unix.ECONNREFUSED) {
 		// That was the answer to an earlier one, taken from the error queue
 		// by the engine; this one has not been sent.
-		_, err = unix.SendmsgBuffers(f.fd, iov, oob, nil, unix.MSG_NOSIGNAL)
+		err = f.transmit(p, payload)
 	}
 	switch {
 	case err == nil, errors.Is(err, unix.EAGAIN):
@@ -115,6 +108,22 @@ func (f *dgramFlow) send(p *hook.Packet, payload int) {
 			f.r.node.SendICMPError(p, e)
 		}
 	}
+}
+
+// transmit writes a payload to the host socket; super-frames as such.
+func (f *dgramFlow) transmit(p *packet.Packet, payload int) error {
+	h := p.Head()[payload:]
+	if p.GSO.Type != packet.GSOUDP && len(p.Frags()) == 0 && len(h) > 0 {
+		_, err := unix.Write(f.fd, h) // the usual one, without an allocation
+		return err
+	}
+	var oob []byte
+	if p.GSO.Type == packet.GSOUDP {
+		oob = segmentSize(p.GSO.Size)
+	}
+	iov := append(make([][]byte, 0, 4), h)
+	_, err := unix.SendmsgBuffers(f.fd, append(iov, p.Frags()...), oob, nil, unix.MSG_NOSIGNAL)
+	return err
 }
 
 func segmentSize(n uint16) []byte {
