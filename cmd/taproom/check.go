@@ -2,12 +2,32 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"taproom/stack/lab/plan"
 	"taproom/stack/lab/spec"
 )
+
+// checkedFile is a file that is fine.
+type checkedFile struct {
+	File string `json:"file"`
+	brief
+	Expectations int      `json:"expectations"`
+	Plan         []string `json:"plan,omitempty"`
+}
+
+// brief is the size of a lab.
+type brief struct {
+	Name  string `json:"name"`
+	Rooms int    `json:"rooms"`
+	Links int    `json:"links"`
+}
+
+func briefOf(file *spec.Lab) brief {
+	return brief{file.Name, len(file.Rooms), len(file.Links)}
+}
 
 func init() {
 	register(func(a *app) *cobra.Command {
@@ -19,6 +39,7 @@ func init() {
 			Example: "  taproom check examples/*.yaml\n  taproom check --plan lab.yaml",
 			Args:    cobra.MinimumNArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
+				all := []checkedFile{}
 				for _, path := range args {
 					file, err := spec.ParseFile(path)
 					if err != nil {
@@ -28,14 +49,24 @@ func init() {
 					if err != nil {
 						return fmt.Errorf("%s: %w", path, err)
 					}
+					k := checkedFile{File: path, brief: briefOf(file), Expectations: len(file.Expect)}
 					if steps {
 						for _, s := range plan.Diff(nil, r.Resources) {
-							fmt.Fprintln(c.OutOrStdout(), s)
+							k.Plan = append(k.Plan, s.String())
 						}
+					}
+					if all = append(all, k); a.json {
+						continue
+					}
+					if steps {
+						fmt.Fprintln(c.OutOrStdout(), strings.Join(k.Plan, "\n"))
 						continue
 					}
 					fmt.Fprintf(c.OutOrStdout(), "%s: %s, %s, %s: fine\n", path,
 						plural(len(file.Rooms), "room"), plural(len(file.Links), "link"), plural(len(file.Expect), "expectation"))
+				}
+				if a.json {
+					return printJSON(c.OutOrStdout(), all)
 				}
 				return nil
 			},

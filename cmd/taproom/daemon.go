@@ -25,7 +25,7 @@ const readyWord = "ready\n"
 
 // upDetached starts this program again, in a session of its own, and returns
 // when the lab is up or has failed.
-func upDetached(ctx context.Context, path string, w io.Writer) error {
+func upDetached(ctx context.Context, path string, announce func(*spec.Lab)) error {
 	file, err := spec.ParseFile(path) // mistakes are told here, before anything is started
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func upDetached(ctx context.Context, path string, w io.Writer) error {
 		return errInterrupted
 	}
 	if string(answer) == readyWord {
-		fmt.Fprintf(w, "%s is up: %s, %s. 'taproom down' takes it down.\n", file.Name, plural(len(file.Rooms), "room"), plural(len(file.Links), "link"))
+		announce(file)
 		return cmd.Process.Release()
 	}
 	_ = cmd.Wait()

@@ -30,6 +30,9 @@ func init() {
 				if err != nil {
 					return err
 				}
+				if a.json {
+					return printJSON(c.OutOrStdout(), p)
+				}
 				draw(c.OutOrStdout(), p)
 				return nil
 			},
@@ -41,20 +44,20 @@ func init() {
 
 // picture is what a drawing shows.
 type picture struct {
-	name  string
-	rooms []pictureRoom
-	edges []pictureEdge
+	Name  string        `json:"name"`
+	Rooms []pictureRoom `json:"rooms"`
+	Links []pictureLink `json:"links"`
 }
 
 type pictureRoom struct {
-	name string
-	kind spec.Kind
+	Name string    `json:"name"`
+	Kind spec.Kind `json:"kind"`
 }
 
-type pictureEdge struct {
-	ends  [2]spec.Endpoint
-	first [2]string // address of each end, if it has one
-	words string    // settings
+type pictureLink struct {
+	Ends     [2]spec.Endpoint `json:"ends"`
+	First    [2]string        `json:"addresses"` // of each end, if it has one
+	Settings string           `json:"settings,omitempty"`
 }
 
 func (a *app) picture(c *cobra.Command, args []string) (picture, error) {
@@ -73,10 +76,10 @@ func (a *app) picture(c *cobra.Command, args []string) (picture, error) {
 	if err != nil {
 		return picture{}, err
 	}
-	p := picture{name: s.Name}
+	p := picture{Name: s.Name}
 	address := map[string]string{}
 	for _, r := range s.Rooms {
-		p.rooms = append(p.rooms, pictureRoom{r.Name, r.Kind})
+		p.Rooms = append(p.Rooms, pictureRoom{r.Name, r.Kind})
 		for _, i := range r.Interfaces {
 			if g := globalOnly(i.Addresses); len(g) > 0 {
 				address[r.Name+":"+i.Name] = g[0]
@@ -84,7 +87,7 @@ func (a *app) picture(c *cobra.Command, args []string) (picture, error) {
 		}
 	}
 	for _, k := range s.Links {
-		p.edges = append(p.edges, pictureEdge{k.Ends, [2]string{address[k.Ends[0].String()], address[k.Ends[1].String()]},
+		p.Links = append(p.Links, pictureLink{k.Ends, [2]string{address[k.Ends[0].String()], address[k.Ends[1].String()]},
 			settingsOf(k.Directions[0].Settings, k.Directions[1].Settings)})
 	}
 	return p, nil
@@ -95,22 +98,22 @@ func pictureOfFile(file *spec.Lab) (picture, error) {
 	if err != nil {
 		return picture{}, err
 	}
-	p := picture{name: file.Name}
+	p := picture{Name: file.Name}
 	for _, res := range r.Resources {
 		if room, ok := res.(plan.Room); ok {
-			p.rooms = append(p.rooms, pictureRoom{room.Name, room.Kind})
+			p.Rooms = append(p.Rooms, pictureRoom{room.Name, room.Kind})
 		}
 	}
 	for i := range file.Links {
 		k := &file.Links[i]
 		imp := k.Impairments()
-		e := pictureEdge{ends: [2]spec.Endpoint{k.Ends[0].At, k.Ends[1].At}, words: settingsOf(spec.Words(imp[0]), spec.Words(imp[1]))}
-		for d, at := range e.ends {
+		e := pictureLink{Ends: [2]spec.Endpoint{k.Ends[0].At, k.Ends[1].At}, Settings: settingsOf(spec.Words(imp[0]), spec.Words(imp[1]))}
+		for d, at := range e.Ends {
 			if a := r.Addresses[at]; len(a) > 0 {
-				e.first[d] = a[0].String()
+				e.First[d] = a[0].String()
 			}
 		}
-		p.edges = append(p.edges, e)
+		p.Links = append(p.Links, e)
 	}
 	return p, nil
 }
@@ -136,35 +139,35 @@ func id(room string) string {
 }
 
 func drawMermaid(w io.Writer, p picture) {
-	fmt.Fprintf(w, "---\ntitle: %s\n---\nflowchart LR\n", p.name)
-	for _, r := range p.rooms {
-		if r.kind == spec.Router {
-			fmt.Fprintf(w, "  %s((\"%s\"))\n", id(r.name), r.name)
+	fmt.Fprintf(w, "---\ntitle: %s\n---\nflowchart LR\n", p.Name)
+	for _, r := range p.Rooms {
+		if r.Kind == spec.Router {
+			fmt.Fprintf(w, "  %s((\"%s\"))\n", id(r.Name), r.Name)
 		} else {
-			fmt.Fprintf(w, "  %s[\"%s\"]\n", id(r.name), r.name)
+			fmt.Fprintf(w, "  %s[\"%s\"]\n", id(r.Name), r.Name)
 		}
 	}
-	for _, e := range p.edges {
-		label := fmt.Sprintf("%s %s — %s %s", e.ends[0].Interface, e.first[0], e.ends[1].Interface, e.first[1])
-		if e.words != "" {
-			label += "<br/>" + e.words
+	for _, e := range p.Links {
+		label := fmt.Sprintf("%s %s — %s %s", e.Ends[0].Interface, e.First[0], e.Ends[1].Interface, e.First[1])
+		if e.Settings != "" {
+			label += "<br/>" + e.Settings
 		}
-		fmt.Fprintf(w, "  %s ---|\"%s\"| %s\n", id(e.ends[0].Room), label, id(e.ends[1].Room))
+		fmt.Fprintf(w, "  %s ---|\"%s\"| %s\n", id(e.Ends[0].Room), label, id(e.Ends[1].Room))
 	}
 }
 
 func drawDOT(w io.Writer, p picture) {
-	fmt.Fprintf(w, "graph %q {\n  rankdir=LR\n", p.name)
-	for _, r := range p.rooms {
+	fmt.Fprintf(w, "graph %q {\n  rankdir=LR\n", p.Name)
+	for _, r := range p.Rooms {
 		shape := "box"
-		if r.kind == spec.Router {
+		if r.Kind == spec.Router {
 			shape = "ellipse"
 		}
-		fmt.Fprintf(w, "  %s [label=%q, shape=%s]\n", id(r.name), r.name, shape)
+		fmt.Fprintf(w, "  %s [label=%q, shape=%s]\n", id(r.Name), r.Name, shape)
 	}
-	for _, e := range p.edges {
-		fmt.Fprintf(w, "  %s -- %s [label=%q, taillabel=%q, headlabel=%q]\n", id(e.ends[0].Room), id(e.ends[1].Room), e.words,
-			e.ends[0].Interface+"\n"+e.first[0], e.ends[1].Interface+"\n"+e.first[1])
+	for _, e := range p.Links {
+		fmt.Fprintf(w, "  %s -- %s [label=%q, taillabel=%q, headlabel=%q]\n", id(e.Ends[0].Room), id(e.Ends[1].Room), e.Settings,
+			e.Ends[0].Interface+"\n"+e.First[0], e.Ends[1].Interface+"\n"+e.First[1])
 	}
 	fmt.Fprintln(w, "}")
 }

@@ -44,7 +44,7 @@ func init() {
 					}
 				}
 				if !found {
-					return fmt.Errorf("no such program in room %s", args[0])
+					return fmt.Errorf("room %s has had no such program ('taproom ps' lists what runs; a file names programs under its room)", args[0])
 				}
 				return nil
 			},

@@ -36,15 +36,26 @@ its process, and what a killed one could not clean is removed by the next up.`,
 			},
 			RunE: func(c *cobra.Command, args []string) error {
 				if detach {
-					return upDetached(c.Context(), args[0], c.OutOrStdout())
+					return upDetached(c.Context(), args[0], announcer(a, c, "'taproom down'"))
 				}
-				return upForeground(c.Context(), args[0], verbose, c.OutOrStdout())
+				return upForeground(c.Context(), args[0], verbose, c.OutOrStdout(), announcer(a, c, "Ctrl-C"))
 			},
 		}
 		c.Flags().BoolVarP(&detach, "detach", "d", false, "go on in the background")
 		c.Flags().BoolVarP(&verbose, "verbose", "v", false, "print each step")
 		return c
 	})
+}
+
+// announcer returns what says that a lab is up, and how it comes down.
+func announcer(a *app, c *cobra.Command, end string) func(*spec.Lab) {
+	return func(file *spec.Lab) {
+		if a.json {
+			_ = printJSON(c.OutOrStdout(), briefOf(file))
+			return
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%s is up: %s, %s. %s takes it down.\n", file.Name, plural(len(file.Rooms), "room"), plural(len(file.Links), "link"), end)
+	}
 }
 
 // errInterrupted ends an up that was told to stop before the lab was up.
@@ -106,7 +117,7 @@ func (r *running) stop(err error) error {
 	return err
 }
 
-func upForeground(ctx context.Context, path string, verbose bool, w io.Writer) error {
+func upForeground(ctx context.Context, path string, verbose bool, w io.Writer, announce func(*spec.Lab)) error {
 	ready := takeReady()
 	file, err := spec.ParseFile(path)
 	if err != nil {
@@ -125,7 +136,7 @@ func upForeground(ctx context.Context, path string, verbose bool, w io.Writer) e
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s is up: %s, %s. Ctrl-C takes it down.\n", file.Name, plural(len(file.Rooms), "room"), plural(len(file.Links), "link"))
+	announce(file)
 	ready()
 	return r.wait(ctx)
 }

@@ -14,6 +14,7 @@ func explain(root *cobra.Command) {
 		return fmt.Errorf("%w ('%s --help' lists the options)", err, c.CommandPath())
 	})
 	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	explainTree(root)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{"link stE", "do you mean set?"},
 		{"help link foo", "taproom link has no command \"foo\""},
 		{"bpf prog laod", "do you mean load?"},
+		{"completion foo", "'taproom completion --help' lists them"},
 		{"rdma foo", "'taproom rdma --help' lists them"},
 		{"up", "write: taproom up FILE"},
 		{"up a b", "write: taproom up FILE"},
@@ -39,6 +41,18 @@ func TestHelpOfEverything(t *testing.T) {
 		root.SetArgs(strings.Fields(line))
 		if err := root.Execute(); err != nil || !strings.Contains(out.String(), "Usage:") {
 			t.Errorf("taproom %s: %v, %q", line, err, out.String())
+		}
+	}
+}
+
+func TestFilesAsJSON(t *testing.T) {
+	for _, line := range []string{"check", "check --plan", "graph", "graph -f dot"} {
+		root := newRoot()
+		var out strings.Builder
+		root.SetOut(&out)
+		root.SetArgs(append(strings.Fields(line), "-j", "../../examples/two-rooms.yaml"))
+		if err := root.Execute(); err != nil || !json.Valid([]byte(out.String())) {
+			t.Errorf("taproom %s -j: %v, %q", line, err, out.String())
 		}
 	}
 }
