@@ -8,7 +8,7 @@
 // With -matrix it prints instead what TCP makes of MTU, delay and loss.
 //
 //	go run ./integration/bench [-rounds N] [-time D] [-mtu 1500,9000]
-//	    [-only tcp1,udp64] [-scenes pump,taproom] [-hooks] [-scale] [-matrix] [-j]
+//	    [-only tcp1,udp64] [-scenes pump,taproom] [-hooks] [-scale] [-gro] [-matrix] [-j]
 package main
 
 import (
@@ -72,6 +72,7 @@ var scenes = []scene{
 	{"kernel", kernelRouter},
 	{"pump", pumped},
 	{"taproom", taproom},
+	{"gro", joining},
 	{"hooks", hooked},
 	{"scale", large},
 	{"fdbased", netstack},
@@ -83,7 +84,7 @@ type options struct {
 	length              time.Duration
 	mtus                string
 	only, scenes        string
-	hooks, scale        bool
+	hooks, scale, gro   bool
 	matrix, quick, json bool
 	profile             string
 }
@@ -99,6 +100,7 @@ func main() {
 	flag.StringVar(&o.scenes, "scenes", "", "scenes, with commas; empty is all but those of -hooks and -scale")
 	flag.BoolVar(&o.hooks, "hooks", false, "also with an empty handler at every point")
 	flag.BoolVar(&o.scale, "scale", false, "also with 1,000 interfaces and 100,000 routes")
+	flag.BoolVar(&o.gro, "gro", false, "also with GRO at the devices")
 	flag.BoolVar(&o.matrix, "matrix", false, "MTU, delay and loss instead")
 	flag.BoolVar(&o.quick, "quick", false, "with -matrix: its corners only")
 	flag.BoolVar(&o.json, "j", false, "print JSON")
@@ -164,6 +166,8 @@ func (o options) wants(s scene) bool {
 		return slices.Contains(strings.Split(o.scenes, ","), s.name)
 	case s.name == "hooks":
 		return o.hooks
+	case s.name == "gro":
+		return o.gro
 	case s.name == "scale":
 		return o.scale
 	}

@@ -148,10 +148,10 @@ func limit(mtu int, rtt time.Duration, loss float64, length time.Duration, machi
 	// Half of the buffer is window (tcp_adv_win_scale 1).
 	lower(matrixBuffer/2*8/s, "buffers")
 	// Slow start doubles ten segments once a round trip; what it moves until
-	// it meets the machine's speed is little.
-	if loss == 0 && machine > 0 {
-		full := math.Log2(max(machine*1e9/8*s/(10*mss), 1)) * s
-		lower(machine*1e9*max(1-full/length.Seconds(), 0.05), "slow start")
+	// it gets there is little.
+	if loss == 0 && rtt > time.Millisecond {
+		full := math.Log2(max(best*1e9/8*s/(10*mss), 1)) * s
+		lower(best*1e9*max(1-full/length.Seconds(), 0.05), by+", slow start")
 	}
 	if loss > 0 {
 		// Mathis et al. 1997 for Reno, whose constant is that of a receiver that acknowledges each segment.

@@ -25,6 +25,15 @@ func taproom(mtu int) (*netns.Namespace, *netns.Namespace, func(), error) {
 	return t.A.Ns, t.B.Ns, t.Close, nil
 }
 
+// joining is taproom with GRO at its devices.
+func joining(mtu int) (*netns.Namespace, *netns.Namespace, func(), error) {
+	t, err := room.NewTwo(room.Config{MTU: mtu, GRO: true}, room.Config{MTU: mtu, GRO: true})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return t.A.Ns, t.B.Ns, t.Close, nil
+}
+
 // hooked is taproom with a handler at each point that does nothing.
 func hooked(mtu int) (*netns.Namespace, *netns.Namespace, func(), error) {
 	t, err := room.NewTwo(room.Config{MTU: mtu}, room.Config{MTU: mtu})

@@ -72,6 +72,7 @@ type Config struct {
 	MTU      int      // 0 is 1500
 	Offloads *tap.Offloads
 	Queues   int
+	GRO      bool // join what its TAP delivers in single frames
 	Sysctls  map[string]string
 }
 
@@ -85,7 +86,7 @@ func New(name string, c Config) (*Room, error) {
 		c.MTU = 1500
 	}
 	r := &Room{Name: name, Ns: ns}
-	r.Dev, err = tap.Open(tap.Options{Name: "eth0", Namespace: ns, MTU: c.MTU, Up: true, Offloads: c.Offloads, Queues: c.Queues})
+	r.Dev, err = tap.Open(tap.Options{Name: "eth0", Namespace: ns, MTU: c.MTU, Up: true, Offloads: c.Offloads, Queues: c.Queues, GRO: c.GRO})
 	if err != nil {
 		_ = ns.Close()
 		return nil, err
