@@ -5,13 +5,14 @@ set -u
 demo="ip:iproute2 ping:iputils-ping traceroute:traceroute nc:netcat-openbsd"
 tests="$demo tc:iproute2 tracepath:iputils-tracepath iperf3:iperf3 clang:clang llc:llvm tshark:tshark \
 dnsmasq:dnsmasq-base dig:dnsutils jq:jq nft:nftables newuidmap:uidmap ethtool:ethtool \
-qemu-system-x86_64:qemu-system-x86 cpio:cpio bpftool:bpftool slirp4netns:slirp4netns pasta:passt"
+qemu-system-x86_64:qemu-system-x86 cpio:cpio bpftool:bpftool slirp4netns:slirp4netns pasta:passt \
+python3:python3 promtool:prometheus /usr/include/bpf/bpf_helpers.h:libbpf-dev"
 
 want=$tests
 [ "${1:-}" = demo ] && want=$demo
 missing=""
 for w in $want; do
-  PATH=$PATH:/usr/sbin:/sbin command -v "${w%%:*}" >/dev/null 2>&1 || missing="$missing ${w#*:}"
+  [ -e "${w%%:*}" ] || PATH=$PATH:/usr/sbin:/sbin command -v "${w%%:*}" >/dev/null 2>&1 || missing="$missing ${w#*:}"
 done
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
