@@ -12,7 +12,7 @@ import (
 // way but must not bring the process down, and what goes wrong says where.
 func FuzzInterpret(f *testing.F) {
 	for seed := range uint64(8) {
-		f.Add(uint8(0), ebpf.Encode(generate(seed)), []byte("a packet that is long enough for everything here to be read, and more"))
+		f.Add(uint8(0), ebpf.Encode(generate(seed, false)), []byte("a packet that is long enough for everything here to be read, and more"))
 	}
 	for _, m := range []uint8{0, 1, 2, 3} {
 		f.Add(m, []byte{0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0}, make([]byte, 60))
