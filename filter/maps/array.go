@@ -67,7 +67,11 @@ func (a *array) set(key, value []byte, flags uint64, cpu int) syscall.Errno {
 	case a.perCPU != 0:
 		copy(a.at(i, cpu), value)
 	default:
-		a.m.overwrite(a.at(i, 0), value, flags)
+		v := a.at(i, 0)
+		a.m.overwrite(v, value, flags)
+		if a.m.spec.Timer != 0 {
+			a.m.dropped(v) // a new value, though in the old one's place
+		}
 	}
 	return 0
 }

@@ -196,10 +196,11 @@ func (m *Map) tryHold() bool {
 }
 
 // Close drops a user reference. When the last one goes a program array is
-// emptied even if programs still use it, as in Linux; when the last reference
-// of any kind goes, so does the map.
+// emptied and timers are cancelled even if programs still use the map, as in
+// Linux; when the last reference of any kind goes, so does the map.
 func (m *Map) Close() {
 	if m.users.Add(-1) == 0 {
+		m.dropAll()
 		if c, ok := m.store.(closer); ok {
 			c.dropUser()
 		}

@@ -25,6 +25,9 @@ func init() {
 //	init ─────────────────▶ ready ─────────▶ armed
 //	                          ▲                │ fires, or cancel
 //	                          └────────────────┘
+//
+// From any of them it is gone when its value leaves the map, or the map's last user
+// reference goes.
 type timer struct {
 	mu    sync.Mutex // guards all below
 	m     *maps.Map
@@ -34,6 +37,7 @@ type timer struct {
 	clock *time.Timer
 	armed uint64 // number of the start that counts; 0: not armed
 	seq   uint64
+	gone  bool
 }
 
 // timers holds all that were initialised, by the address of their field.
@@ -54,11 +58,37 @@ func timerInit(r *Run, field, handle, clock, _, _ uint64) uint64 {
 	if clock != 0 && clock != clockMono && clock != clockBoot || m.Spec().Timer == 0 {
 		return eInval
 	}
-	t := &timer{m: m, value: field - uint64(m.Spec().Timer-1)}
+	off := uint64(m.Spec().Timer - 1)
+	m.OnDrop(func(value []byte) { dropTimer(addressOf(value) + off) })
+	t := &timer{m: m, value: field - off}
 	if _, taken := timers.LoadOrStore(field, t); taken {
 		return errno(syscall.EBUSY)
 	}
+	if !m.InUse() { // the map has already been emptied of timers, or this one is seen
+		dropTimer(field)
+		return errno(syscall.EPERM)
+	}
 	return 0
+}
+
+// dropTimer cancels the timer at an address for good, if there is one. A callback that
+// has begun runs to its end.
+func dropTimer(field uint64) {
+	v, ok := timers.LoadAndDelete(field)
+	if !ok {
+		return
+	}
+	t := v.(*timer)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.armed, t.gone = 0, true
+	if t.clock != nil {
+		t.clock.Stop()
+	}
+	if t.prog != nil {
+		t.prog.Release()
+		t.prog = nil
+	}
 }
 
 func timerAt(field uint64) *timer {
@@ -74,13 +104,18 @@ func timerSetCallback(r *Run, field, fn, _, _, _ uint64) uint64 {
 		return eInval
 	}
 	t.mu.Lock()
-	old := t.prog
-	t.prog, t.fn = r.cur, fn
-	t.mu.Unlock()
-	r.cur.Hold()
-	if old != nil {
-		old.Release()
+	defer t.mu.Unlock()
+	switch {
+	case t.gone:
+		return eInval
+	case !t.m.InUse():
+		return errno(syscall.EPERM)
 	}
+	r.cur.Hold()
+	if t.prog != nil {
+		t.prog.Release()
+	}
+	t.prog, t.fn = r.cur, fn
 	return 0
 }
 
@@ -126,7 +161,7 @@ func timerCancel(_ *Run, field, _, _, _, _ uint64) uint64 {
 // Nothing hears of a callback that fails.
 func (t *timer) fire(n uint64) {
 	t.mu.Lock()
-	if t.armed != n {
+	if t.armed != n { // never of one that is gone
 		t.mu.Unlock()
 		return
 	}
