@@ -78,6 +78,7 @@ func New(src *ebpf.Program, o Options) (*Prog, error) {
 	}
 	var err error
 	p.code, err = code.Decode(code.Source{
+		Dead:  deadIn(o.Proof),
 		Insns: src.Insns,
 		Map:   p.handle,
 		Value: p.value,
@@ -105,6 +106,14 @@ func New(src *ebpf.Program, o Options) (*Prog, error) {
 		}
 	}
 	return p, nil
+}
+
+// deadIn says which instructions a proof found unreachable, nil without a proof.
+func deadIn(proof *verifier.Result) func(slot int) bool {
+	if proof == nil {
+		return nil
+	}
+	return func(slot int) bool { return slot < len(proof.Insns) && !proof.Insns[slot].Visited }
 }
 
 // jitOn reads the switch for all programs once.

@@ -23,6 +23,10 @@ type Source struct {
 	Map func(i int) (handle uint64, ok bool)
 	// Kfunc returns the number under which CallKfunc finds the i-th function.
 	Kfunc func(i int) (id int64, ok bool)
+	// Dead reports whether it is known that no run reaches the instruction in a slot.
+	// What is malformed there becomes Trap, where Linux takes the instruction out. nil:
+	// nothing is known.
+	Dead func(slot int) bool
 }
 
 // Code is a decoded program.
@@ -80,7 +84,10 @@ func Decode(s Source) (*Code, error) {
 	for i := 0; i < len(s.Insns); i++ {
 		in, err := d.insn(i)
 		if err != nil {
-			return nil, err
+			if d.Dead == nil || !d.Dead(i) {
+				return nil, err
+			}
+			in = Insn{Op: Trap}
 		}
 		d.out.Insns = append(d.out.Insns, in)
 		d.out.Slot = append(d.out.Slot, int32(i))
@@ -118,7 +125,7 @@ func (d *decoder) functions() error {
 	c.Funcs[len(c.Funcs)-1].End = len(c.Insns)
 	for _, f := range c.Funcs {
 		switch c.Insns[f.End-1].Op {
-		case Exit, Ja:
+		case Exit, Ja, Trap:
 		default:
 			return d.fail(int(c.Slot[f.End-1]), "last instruction of a function is neither exit nor jump")
 		}

@@ -99,7 +99,7 @@ func (a *analysis) flow(i int, f Facts) {
 func (a *analysis) step(i int) {
 	in, f := &a.c.Insns[i], a.at[i]
 	switch op := in.Op; {
-	case op == Exit:
+	case op == Exit || op == Trap:
 		return
 	case op == Ja:
 		a.flow(int(in.Off), f)

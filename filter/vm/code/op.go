@@ -103,6 +103,8 @@ const (
 	Ind16
 	Ind32
 
+	Trap // stops a run; stands for what cannot be reached
+
 	NumOps
 )
 
