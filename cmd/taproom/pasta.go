@@ -190,12 +190,12 @@ func (o *pastaOptions) namespace(ctx context.Context, c *guest.Config) (gone <-c
 		return nil, err
 	case o.pid != 0:
 		if c.Namespace, err = netns.OpenPID(o.pid); err != nil {
-			return nil, fmt.Errorf("Couldn't open network namespace /proc/%d/ns/net: %w", o.pid, err) //nolint:staticcheck // their words
+			return nil, fmt.Errorf("Couldn't open network namespace /proc/%d/ns/net: %w", o.pid, err) // their words
 		}
 		return guest.WatchPID(ctx, o.pid)
 	}
 	if c.Namespace, err = netns.Open(o.netnsPath); err != nil {
-		return nil, fmt.Errorf("Couldn't open network namespace %s: %w", o.netnsPath, err) //nolint:staticcheck // their words
+		return nil, fmt.Errorf("Couldn't open network namespace %s: %w", o.netnsPath, err) // their words
 	}
 	if o.noNetnsQuit {
 		return nil, nil

@@ -36,7 +36,7 @@ func readHost(family int, ifname string) (h hostNetwork, err error) {
 	if ifname != "" {
 		l, err := netlink.LinkByName(ifname)
 		if err != nil {
-			return h, fmt.Errorf("Invalid interface name %s: %w", ifname, err) //nolint:staticcheck // their words
+			return h, fmt.Errorf("Invalid interface name %s: %w", ifname, err) // their words
 		}
 		index = l.Attrs().Index
 	}
@@ -157,7 +157,7 @@ func (o *pastaOptions) config() (guest.Config, error) {
 		}
 	}
 	if len(c.Networks) == 0 {
-		return c, errors.New("External interface not usable") //nolint:staticcheck // their words
+		return c, errors.New("External interface not usable") // their words
 	}
 	return c, o.addOutbound(&c)
 }

@@ -67,7 +67,7 @@ func parsePasta(args []string) (*pastaOptions, error) {
 			}
 			a, err := netip.ParseAddr(v)
 			if err != nil {
-				return fmt.Errorf("Invalid %s: %s", what, v) //nolint:staticcheck // their words
+				return fmt.Errorf("Invalid %s: %s", what, v) // their words
 			}
 			*l = append(*l, a)
 			return nil
@@ -75,7 +75,7 @@ func parsePasta(args []string) (*pastaOptions, error) {
 	}
 	link := func(v string) (err error) {
 		if o.mac, err = net.ParseMAC(v); err != nil || len(o.mac) != 6 {
-			return fmt.Errorf("Invalid MAC address: %s", v) //nolint:staticcheck // their words
+			return fmt.Errorf("Invalid MAC address: %s", v) // their words
 		}
 		return nil
 	}
@@ -93,7 +93,7 @@ func parsePasta(args []string) (*pastaOptions, error) {
 		{"ns-ifname", 'I', true, text(&o.ifname)}, {"pid", 'P', true, text(&o.pidFile)},
 		{"mtu", 'm', true, func(v string) (err error) {
 			if o.mtu, err = strconv.Atoi(v); err != nil || o.mtu < 0 || o.mtu > 65520 || o.mtu > 0 && o.mtu < 68 {
-				return fmt.Errorf("Invalid MTU: %s", v) //nolint:staticcheck // their words
+				return fmt.Errorf("Invalid MTU: %s", v) // their words
 			}
 			return nil
 		}},
@@ -124,7 +124,7 @@ func parsePasta(args []string) (*pastaOptions, error) {
 		return o, err
 	}
 	if o.only4 && o.only6 {
-		return nil, errors.New("Options ipv4-only and ipv6-only are mutually exclusive") //nolint:staticcheck // their words
+		return nil, errors.New("Options ipv4-only and ipv6-only are mutually exclusive") // their words
 	}
 	return o, o.target(operands)
 }
@@ -134,7 +134,7 @@ func (o *pastaOptions) target(operands []string) error {
 	switch {
 	case o.netnsPath != "":
 		if len(operands) > 0 {
-			return errors.New("Both --netns and PID or command given") //nolint:staticcheck // their words
+			return errors.New("Both --netns and PID or command given") // their words
 		}
 	case len(operands) == 1 && isNumber(operands[0]):
 		o.pid, _ = strconv.Atoi(operands[0])
@@ -163,7 +163,7 @@ func isNumber(s string) bool {
 
 // parseMask reads an IPv4 mask, dotted or in bits.
 func parseMask(s string) (int, error) {
-	bad := fmt.Errorf("Invalid netmask: %s", s) //nolint:staticcheck // their words
+	bad := fmt.Errorf("Invalid netmask: %s", s) // their words
 	if n, err := strconv.Atoi(s); err == nil {
 		if n < 1 || n > 32 {
 			return 0, bad

@@ -145,7 +145,7 @@ func parseSlirp(args []string) (*slirpOptions, error) {
 	}
 	if o.mac != "" {
 		if m, err := net.ParseMAC(o.mac); err != nil || len(m) != 6 {
-			return nil, fmt.Errorf("%q is an invalid MAC address.\nmacaddress has to be a valid MAC address (hex string, 6 bytes, each byte separated by a ':').", o.mac) //nolint:staticcheck // their words
+			return nil, fmt.Errorf("%q is an invalid MAC address.\nmacaddress has to be a valid MAC address (hex string, 6 bytes, each byte separated by a ':').", o.mac) // their words
 		}
 	}
 	o.path = netnsType == "path"
@@ -190,7 +190,7 @@ func outbound(v, name string, v6 bool) (netip.Addr, error) {
 		}
 	}
 	version := map[bool]string{false: "ipv4", true: "ipv6"}[v6]
-	return netip.Addr{}, fmt.Errorf("%s has to be valid %s address or interface name.", name, version) //nolint:staticcheck // their words
+	return netip.Addr{}, fmt.Errorf("%s has to be valid %s address or interface name.", name, version) // their words
 }
 
 // errnoText is an error as strerror(3) has it.
