@@ -16,7 +16,7 @@ import (
 const spinFor = 50 * time.Microsecond
 
 // poll takes completions of a queue into b.wcs. It fails on a failed completion
-// and when nothing comes for long. In latency tests it never sleeps.
+// and when nothing comes for long.
 func (b *bench) poll(cq *rdma.CQ) (int, error) {
 	var since time.Time
 	armed := false
@@ -46,7 +46,7 @@ func (b *bench) poll(cq *rdma.CQ) (int, error) {
 		switch {
 		case waited > stalled:
 			return 0, fmt.Errorf("perftest: %v: no completion for %v", b.Kind, stalled)
-		case b.Latency || waited < spinFor:
+		case waited < spinFor:
 		case !armed: // and look once more: one may have come before
 			for b.events.TryGet() != nil { // of an earlier time
 			}
@@ -222,15 +222,19 @@ func (b *bench) turn(i, n int) error {
 	shift := 8 * (at & 3)
 	start := time.Time{}
 	for spins := 1; byte(atomic.LoadUint32(word)>>shift) != byte(i); spins++ {
-		if spins%64 == 0 {
-			runtime.Gosched()
+		if spins%64 != 0 {
+			continue
 		}
-		if spins%(1<<16) == 0 {
-			if start.IsZero() {
-				start = time.Now()
-			} else if time.Since(start) > stalled {
-				return fmt.Errorf("perftest: WRITE %d of the peer does not come", i)
-			}
+		runtime.Gosched()
+		if start.IsZero() {
+			start = time.Now()
+			continue
+		}
+		switch waited := time.Since(start); {
+		case waited > stalled:
+			return fmt.Errorf("perftest: WRITE %d of the peer does not come", i)
+		case waited > spinFor: // nothing wakes us
+			time.Sleep(spinFor)
 		}
 	}
 	return nil
