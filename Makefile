@@ -43,10 +43,10 @@ fuzz:
 
 bench: build deps
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./stack ./stack/wire ./filter/... ./ioam/... ./rdma/...
-	$(GO) build -o bench.out ./integration/bench
-	./bench.out -rounds 1 -time 1s -hooks -scale -mtu 1500,9000,65520
-	./bench.out -time 1s -matrix -quick
-	@rm -f bench.out
+	$(GO) build -o bin/bench ./integration/bench
+	./bin/bench -rounds 1 -time 1s -hooks -gro -scale
+	./bin/bench -rounds 1 -time 1s -hooks -gro -mtu 9000,65520
+	./bin/bench -time 1s -matrix -quick
 
 cover:
 	$(GO) test -coverprofile coverage.out $(PKGS)
