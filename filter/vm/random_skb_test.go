@@ -69,9 +69,8 @@ func (g *generator) skbCall() string {
 	case 6:
 		id, n = 38, 2
 		a = [4]int32{pick(14, 13, 40, 60, 80, 200, 2000, 20000, -1), pick(0, 0, 0, 1)}
-		g.sub = true
+		g.sub = g.sub || a[0] < 60
 	case 7:
-		g.depth = 1
 		id, n = 43, 2
 		a = [4]int32{pick(0, 4, 14, 40, 16000, -1), pick(0, 0, 0, 1)}
 	case 8:
@@ -82,7 +81,7 @@ func (g *generator) skbCall() string {
 		a[0] = pick(0, 1, 2, 3, 4, 7)
 	case 10, 11:
 		if g.sub {
-			break // the packet was cut: Linux would move bytes from beyond its end
+			break // the IP header was cut short: Linux would move bytes from beyond the packet
 		}
 		id, n = 50, 3
 		a = [4]int32{pick(20, 40, 28, 8, -8, -20, -40, 4, 0, 5000), pick(0, 1, 1, 2), pick(0, 0, 2, 4, 6, 10, 18, 26, 64, 128, 256, 32, 1, 512)}
@@ -95,9 +94,7 @@ func (g *generator) skbCall() string {
 		id, n = 135, 1
 		a[0] = pick(0, 1, 2, 4)
 	case 15:
-		if g.depth == 0 { // behind made-up headers Linux looks for the IP header elsewhere
-			id = 97
-		}
+		id = 97
 	case 16:
 		id, n = 192, 2
 		a = [4]int32{pick(0, 5), pick(0, 1, 2, 3)}
