@@ -54,7 +54,7 @@ func TestKernelTranslation(t *testing.T) {
 	t.Logf("%d programs, %d runs", programs, runs)
 }
 
-func loadKernel(t *testing.T, p *ebpf.Program) *cebpf.Program {
+func loadKernel(t testing.TB, p *ebpf.Program) *cebpf.Program {
 	t.Helper()
 	insns, err := asm.AppendInstructions(nil, bytes.NewReader(ebpf.Encode(p.Insns)), binary.LittleEndian, "linux")
 	if err != nil {
