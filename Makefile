@@ -43,6 +43,7 @@ fuzz:
 
 bench: build deps
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./stack ./stack/wire ./filter/... ./ioam/... ./rdma/...
+	$(GO) test -run '^$$' -bench . -benchtime 0.2s ./integration/rdma
 	$(GO) build -o bin/bench ./integration/bench
 	./bin/bench -rounds 1 -time 1s -hooks -gro -scale
 	./bin/bench -rounds 1 -time 1s -hooks -gro -mtu 9000,65520
