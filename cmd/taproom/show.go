@@ -131,6 +131,9 @@ func showRoom(w io.Writer, r lab.RoomStatus) {
 		for _, a := range i.Addresses {
 			fmt.Fprintf(w, "   %s\n", a)
 		}
+		if d := i.Device; d != nil {
+			fmt.Fprintf(w, "   device %s, queues %d, offloads %s\n", d.Backend, d.Queues, d.Offloads)
+		}
 		c := i.Counters
 		fmt.Fprintf(w, "   rx %d packets %s bytes %d dropped   tx %d packets %s bytes %d dropped\n",
 			c.RxPackets, human(float64(c.RxBytes)), c.RxDrops, c.TxPackets, human(float64(c.TxBytes)), c.TxDrops)

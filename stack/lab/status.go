@@ -47,8 +47,16 @@ type InterfaceStatus struct {
 	MAC       string                  `json:"mac,omitempty"`
 	Up        bool                    `json:"up"`
 	Link      string                  `json:"link,omitempty"`
+	Device    *DeviceStatus           `json:"device,omitempty"`
 	Addresses []string                `json:"addresses"`
 	Counters  stack.InterfaceCounters `json:"counters"`
+}
+
+// DeviceStatus is what a router's end of a link negotiated.
+type DeviceStatus struct {
+	Backend  string `json:"backend"`
+	Queues   int    `json:"queues"`
+	Offloads string `json:"offloads"` // "csum,tso4,tso6,ecn,uso", or "none"
 }
 
 // RouteStatus is an entry of a routing table.
@@ -143,6 +151,10 @@ func (s *RoomStatus) ofNode(n *stack.Node) {
 	s.Forwarding = n.Forwarding()
 	for _, i := range n.InterfaceList() {
 		is := InterfaceStatus{Name: i.Name(), Index: i.Index(), MTU: i.MTU(), MAC: i.HardwareAddr().String(), Up: i.Up(), Counters: i.Counters()}
+		if d := i.Device(); d != nil {
+			info := d.Info()
+			is.Device = &DeviceStatus{Backend: info.Backend, Queues: info.Queues, Offloads: info.Offloads.String()}
+		}
 		for _, a := range i.Addresses() {
 			is.Addresses = append(is.Addresses, a.String())
 		}
