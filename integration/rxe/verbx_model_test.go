@@ -31,11 +31,10 @@ type xInfo struct {
 
 // xCase is one scenario, and how it must end.
 type xCase struct {
-	name string
-	typ  rdma.QPType
-	v6   bool
-	mtu  int
-	ops  string
+	typ rdma.QPType
+	v6  bool
+	mtu int
+	ops string
 	// Options of both sides, besides those above; of the server and the client.
 	opts, server, client string
 	// status are the client's completions in order; all success if nil.
