@@ -19,7 +19,8 @@ func (n *Node) postrouting(_ hook.Point, p *hook.Packet) hook.Verdict {
 	if len(b) < 40 {
 		return hook.Continue
 	}
-	if t := s.tunnels.match(p, b[24:40]); t != nil && !ownTunnel(p) {
+	// Encapsulation comes with a route, which neighbour discovery does not take.
+	if t := s.tunnels.match(p, b[24:40]); t != nil && !p.OnLink && !ownTunnel(p) {
 		if v := n.inject(s, t, p); v != hook.Continue {
 			return v
 		}

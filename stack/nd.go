@@ -127,7 +127,7 @@ func (i *Interface) ndSend(kind, flags byte, src, dst, target netip.Addr, opt by
 	h[64], h[65] = opt, 1
 	copy(h[66:], i.mac[:])
 	putICMP6Checksum(h)
-	p.Proto, p.Local, p.Type = packet.EtherIPv6, true, packet.Outgoing
+	p.Proto, p.Local, p.Type, p.OnLink = packet.EtherIPv6, true, packet.Outgoing, true
 	p.SetL3(0)
 	p.SetL4(40)
 	if !i.up.Load() {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"taproom/stack/hook"
 	"taproom/stack/packet"
 )
 
@@ -178,5 +179,26 @@ func TestNeighborDiscovery(t *testing.T) {
 	n.y1.in(frame(macY1, macZ, ip(ipSpec{src: "fd09:0:0:1::3", dst: "fd09::50", payload: data(8)})))
 	if got := n.y0.out(); len(got) != 1 || !bytes.Equal(got[0][:6], stranger[:]) {
 		t.Errorf("sent %x", got)
+	}
+}
+
+// Neighbour discovery passes the hooks marked as what it is, so that routes'
+// encapsulations leave it alone.
+func TestDiscoveryIsOnLink(t *testing.T) {
+	n := newTestNode(t)
+	seen := 0
+	_, err := n.Attach(hook.Postrouting, hook.HandlerFunc(func(_ hook.Point, p *hook.Packet) hook.Verdict {
+		if h := p.Head(); h[6] == packet.ProtoICMPv6 && h[40] == icmp6NeighborSolicit {
+			seen++
+			if !p.OnLink {
+				t.Error("a solicitation is not marked")
+			}
+		}
+		return hook.Continue
+	}), hook.Options{Family: hook.IPv6})
+	must(t, err)
+	n.y0.in(frame(macY0, macX, ip(ipSpec{src: "fd09::1", dst: "fd09:0:0:1::77", payload: data(8)})))
+	if seen != 1 {
+		t.Errorf("%d solicitations", seen)
 	}
 }

@@ -63,7 +63,7 @@ type Meta struct {
 	Local       bool // sent by this node
 	NoFragment  bool // never fragment on output, even where the header allows it
 	SoftDF      bool // the sender may fragment it although it says DF, which is cleared then
-	RawDst      bool // the link-layer header is in place: no neighbour is looked up
+	OnLink      bool // neighbour discovery: no route, and nothing that comes with one, applies to it
 
 	Reason        Reason // why a handler dropped it
 	RedirectTo    int    // with hook.Redirect: the interface
